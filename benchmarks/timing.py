@@ -4,8 +4,8 @@ Every benchmark of this folder is a script that imports this module::
 
     from timing import compare, write_table
 
-    rows = [compare("fgsm, LeNet, batch 100", ours, peer, peer_name="torchattacks", difference=max_difference, tolerance=1e-6)]
-    write_table("adversarial", rows, peers=["torchattacks"])
+    rows = [compare("fgsm, batch 100", ours, peer, peer_name="foolbox", difference=max_difference, tolerance=1e-6)]
+    write_table("adversarial", rows, peers=["foolbox"])
 
 ``ours`` and ``peer`` are callables without arguments. Where ``difference`` is given, both are called once before
 timing and their results must agree within ``tolerance``: two programs that compute different things are never timed.
@@ -182,14 +182,15 @@ def _markdown(topic: str, rows: Sequence[Row], stamp: dict[str, Any]) -> str:
             f"| {row.name} | {row.peer} | {_duration(row.ours_seconds)} | {_duration(row.peer_seconds)} "
             f"| {row.ratio:.2f} ({row.ratio_low:.2f}–{row.ratio_high:.2f}) | {differ} | {row.note} |"
         )
-    versions = ", ".join(f"{name} {version}" for name, version in stamp["peers"].items())
+    versions = {"Python": stamp["python"], "torch": stamp["torch"], "NumPy": stamp["numpy"], **stamp["peers"]}
+    threads = ", ".join(sorted({str(row.threads) for row in rows}))
     lines += [
         "",
-        f"{stamp['cpu']}, {stamp['cores']} cores; threads as timed: {', '.join(sorted({str(row.threads) for row in rows}))}; "
-        f"Python {stamp['python']}, torch {stamp['torch']}, NumPy {stamp['numpy']}{'; ' + versions if versions else ''}; "
+        f"{stamp['cpu']}, {stamp['cores']} cores; threads as timed: {threads}; "
+        f"{', '.join(f'{name} {version}' for name, version in versions.items())}; "
         f"commit {stamp['commit']}; {stamp['date']}.",
         "",
-        "Medians of a call; both programs are timed in turn in one process, and the ratio is that of neighbouring blocks.",
+        "Medians of a call. Both programs are timed in turn in one process; the ratio is that of neighbouring blocks.",
         "",
     ]
     return "\n".join(lines)
