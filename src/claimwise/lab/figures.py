@@ -21,7 +21,7 @@ matplotlib is imported inside the functions: importing this module costs nothing
 import hashlib
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain, cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -45,8 +45,8 @@ class Palette(NamedTuple):
     grey: str
 
 
-COLOURS = Palette("#0b6bb8", "#cb4e06", "#0a8562", "#a9529a", "#946f02", "#69727d")
-"""Series colours: apart for the usual colour blindnesses, at least 3 : 1 on white; on a dark page each has a brighter twin."""
+COLOURS = Palette("#0b5cd0", "#ad3c07", "#0f9d6b", "#c34bab", "#b98b00", "#475058")
+"""Series colours: apart for the usual colour blindnesses, at least 3 : 1 on white; brighter twins serve dark pages."""
 INK = "#1c2127"
 """Text, and whatever must be as strong as text."""
 MUTED = "#59626d"
@@ -56,18 +56,18 @@ RULE = "#dde1e6"
 GROUND = "#fefefd"
 """The page itself: fills that must hide what is behind them (nodes of a graph, halos)."""
 
-VARIABLES: Mapping[str, tuple[str, str]] = {
+VARIABLES: dict[str, tuple[str, str]] = {
     INK: ("--figure-ink", "#e7ebf0"),
     "#000000": ("--figure-ink", "#e7ebf0"),  # matplotlib's own default: black text and lines mean ink
     MUTED: ("--figure-muted", "#a1abb7"),
     RULE: ("--figure-rule", "#333b45"),
     GROUND: ("--figure-ground", "#14181d"),
-    COLOURS.blue: ("--figure-blue", "#5aaaf0"),
-    COLOURS.orange: ("--figure-orange", "#f58a4b"),
-    COLOURS.green: ("--figure-green", "#3fc196"),
-    COLOURS.purple: ("--figure-purple", "#dc92cf"),
-    COLOURS.amber: ("--figure-amber", "#d8b23c"),
-    COLOURS.grey: ("--figure-grey", "#98a2ae"),
+    COLOURS.blue: ("--figure-blue", "#4c9bff"),
+    COLOURS.orange: ("--figure-orange", "#e06c38"),
+    COLOURS.green: ("--figure-green", "#3fd9a0"),
+    COLOURS.purple: ("--figure-purple", "#c673c2"),
+    COLOURS.amber: ("--figure-amber", "#f6d060"),
+    COLOURS.grey: ("--figure-grey", "#bcc3cb"),
 }
 """For each colour of a drawing, the CSS variable it is bound to and its twin on a dark page."""
 
@@ -167,7 +167,7 @@ def figure(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    matplotlib.rcParams.update(_parameters())
+    matplotlib.rcParams.update(**_parameters())
     fig = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(fig)
     return fig, fig.subplots(rows, columns, **subplots)
@@ -205,7 +205,8 @@ def mean_band(
     values = np.asarray(values_by_seed, dtype=float)
     if x.ndim != 1 or values.ndim != 2 or values.shape[1] != len(x) or values.size == 0:
         raise ValueError(
-            f"mean_band: wants x of shape (points,) and values of shape (seeds, points), got {x.shape} and {values.shape}"
+            "mean_band: wants x of shape (points,) and values of shape (seeds, points), "
+            f"got {x.shape} and {values.shape}"
         )
     if not (np.isfinite(x).all() and np.isfinite(values).all()):
         raise ValueError("mean_band: x and values must be finite; leave out the points that are undefined")
@@ -508,10 +509,10 @@ def _rename(root: ElementTree.Element, prefix: str) -> None:
 
 def _said(fig: "Figure") -> tuple[str, str]:
     """What a figure says in words: its name, and each panel's title, axes and series."""
-    heading = fig.get_suptitle()
+    heading: str = fig.get_suptitle()
     panels = [" ".join(part for part in _panel(axes) if part) for axes in fig.axes]
-    titles = [title for axes in fig.axes for title in _titles(axes)]
-    name = heading or (titles[0] if titles else "") or fig.get_label() or "Figure"
+    titles: list[str] = [title for axes in fig.axes for title in _titles(axes)]
+    name = heading or (titles[0] if titles else "") or str(fig.get_label()) or "Figure"
     return " ".join(name.split()), " ".join(" ".join(panels).split()) or "A drawing."
 
 
