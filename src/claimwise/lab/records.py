@@ -1,5 +1,6 @@
 """What the lab says of a claim, as plain records: the one form that verdicts produce and that reports, JSON and `check` read."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,16 @@ VERDICTS = (CONFIRMED, REFUTED, UNDECIDED, NOT_TESTED)
 
 AGREES, DIFFERS, UNCLEAR, NOT_COMPARABLE = "agrees", "differs", "unclear", "not comparable"
 MARKS = (AGREES, DIFFERS, UNCLEAR, NOT_COMPARABLE)
+
+
+def _json_number(value: float) -> float | None:
+    """JSON has no nan and no infinities: an end that is not there is null."""
+    return value if math.isfinite(value) else None
+
+
+def _with_ends(record: Mapping[str, Any], centre: str) -> dict[str, Any]:
+    missing = {centre: math.nan, "low": -math.inf, "high": math.inf}
+    return {key: missing.get(key) if value is None else value for key, value in record.items()}
 
 
 @dataclass(frozen=True)
@@ -91,16 +102,23 @@ class ClaimOutcome:
             "where": self.where,
             "reported": {name: dict(figure) for name, figure in self.reported.items()},
             "measured": {
-                name: {"value": e.value, "low": e.low, "high": e.high, "n": e.n, "unit": e.unit, "method": e.method}
+                name: {
+                    "value": _json_number(e.value),
+                    "low": _json_number(e.low),
+                    "high": _json_number(e.high),
+                    "n": e.n,
+                    "unit": e.unit,
+                    "method": e.method,
+                }
                 for name, e in self.measured.items()
             },
             "figures": dict(self.figures),
             "parts": [
                 {
                     "criterion": p.criterion,
-                    "estimate": p.estimate,
-                    "low": p.low,
-                    "high": p.high,
+                    "estimate": _json_number(p.estimate),
+                    "low": _json_number(p.low),
+                    "high": _json_number(p.high),
                     "verdict": p.verdict,
                     "method": p.method,
                     "level": p.level,
@@ -125,8 +143,8 @@ class ClaimOutcome:
         fields = dict(data)
         fields["sheet"] = tuple(data["sheet"])
         fields["seeds"] = tuple(data["seeds"])
-        fields["measured"] = {name: Estimate(**estimate) for name, estimate in data["measured"].items()}
-        fields["parts"] = tuple(PartOutcome(**part) for part in data["parts"])
+        fields["measured"] = {name: Estimate(**_with_ends(e, "value")) for name, e in data["measured"].items()}
+        fields["parts"] = tuple(PartOutcome(**_with_ends(part, "estimate")) for part in data["parts"])
         return cls(**fields)
 
 
