@@ -14,7 +14,6 @@ float, ``Value``   the seed                                    t over seeds, pai
 =================  ==========================================  ==================================================
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -181,11 +180,6 @@ def as_measurements(owner: str, returned: Any) -> dict[str, Measurement]:
     return checked
 
 
-def _stored_number(value: float) -> float | str:
-    """JSON has no nan and no infinities: they are stored as words."""
-    return value if math.isfinite(value) else repr(value)
-
-
 def to_stored(measurements: Mapping[str, Measurement]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Split measurements into a JSON object and named arrays."""
     plain: dict[str, Any] = {}
@@ -194,7 +188,7 @@ def to_stored(measurements: Mapping[str, Measurement]) -> tuple[dict[str, Any], 
         match m:
             case Value() | Exact():
                 kind = "exact" if isinstance(m, Exact) else "value"
-                plain[name] = {"kind": kind, "value": _stored_number(m.value), "unit": m.unit}
+                plain[name] = {"kind": kind, "value": m.value, "unit": m.unit}
             case Proportion():
                 plain[name] = {"kind": "proportion", "successes": m.successes, "total": m.total, "unit": m.unit}
             case Curve():

@@ -51,9 +51,8 @@ from claimwise.lab.storage import append_line, locked, read_json, read_lines, wr
 _CODE_ROOTS = (
     ("claimwise.lab.loop", "loop"),
     ("claimwise.lab.loop", "fit"),
-    ("claimwise.data", "load"),
 )
-"""Reached by every experiment through its Run, so part of every identity."""
+"""Reached by every experiment through its Run, so part of every identity. Loading data is not: the content hash covers it."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,277 @@
+"""A paper at a scale: its plan, its runs, what they say of its claims, and the record of that."""
+
+import datetime
+import hashlib
+import inspect
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from claimwise.lab import statistics
+from claimwise.lab.measurements import to_stored
+from claimwise.lab.paper import Experiment, Paper
+from claimwise.lab.records import ClaimOutcome, FigureRecord, PaperRecord, PlanRow
+from claimwise.lab.reference import Reference
+from claimwise.lab.run import FinishedRun, Hardware, Workspace, environment, find, setup_fields
+from claimwise.lab.storage import locked, read_json, write_json
+from claimwise.lab.stored import Stored
+from claimwise.lab.suite import Ended, Job
+from claimwise.lab.verdicts import evaluate
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Which seeds of each experiment are asked for."""
+
+    count: int | None = None
+    """Another number than planned; None is the plan."""
+    fresh: bool = False
+    """The next N seeds after the planned ones, for a criterion that was edited after its run."""
+
+    def __post_init__(self) -> None:
+        if self.count is not None and self.count < 1:
+            raise ValueError(f"seeds must be a whole number >= 1, got {self.count}")
+        if self.count is not None and self.fresh:
+            raise ValueError("fresh seeds are as many as planned: give either --seeds or --fresh")
+
+    def of(self, planned: int) -> range:
+        """The seeds for a plan of that many."""
+        if self.fresh:
+            return range(planned, 2 * planned)
+        return range(planned if self.count is None else self.count)
+
+
+def jobs_of(paper: Paper, scale: str, seeds: Seeds) -> list[Job]:
+    """Every run of a paper at a scale; experiments in the order of the module, so that needed ones come first."""
+    return [
+        Job.of(experiment, experiment.plans[scale].setup, seed)
+        for experiment in paper.experiments_at(scale).values()
+        for seed in seeds.of(experiment.plans[scale].seeds)
+    ]
+
+
+def runs_at_hand(
+    paper: Paper, scale: str, seeds: Seeds, workspace: Workspace, hardware: Hardware
+) -> dict[Experiment, list[FinishedRun]]:
+    """The finished runs of a paper at a scale that are current: their code, data and versions are those of now."""
+    found: dict[Experiment, list[FinishedRun]] = {}
+    for experiment in paper.experiments_at(scale).values():
+        plan = experiment.plans[scale]
+        runs = [find(experiment, plan.setup, seed, workspace, hardware) for seed in seeds.of(plan.seeds)]
+        if finished := [run for run in runs if run is not None]:
+            found[experiment] = finished
+    return found
+
+
+def runs_of(paper: Paper, ended: Iterable[Ended]) -> dict[Experiment, list[FinishedRun]]:
+    """The finished runs of a suite by experiment."""
+    found: dict[Experiment, list[FinishedRun]] = {}
+    for end in ended:
+        if end.run is not None and end.job.module == paper.module:
+            found.setdefault(paper.experiments[end.job.experiment], []).append(end.run)
+    return found
+
+
+def broken_of(paper: Paper, ended: Iterable[Ended]) -> dict[str, str]:
+    """The experiments of a paper that broke, with the first line of their error."""
+    broken: dict[str, str] = {}
+    for end in ended:
+        if end.run is None and end.job.module == paper.module:
+            broken.setdefault(end.job.experiment, end.error.splitlines()[0] if end.error else "no message")
+    return broken
+
+
+# looks ---------------------------------------------------------------------------------------------------------------
+
+
+def _look(workspace: Workspace, experiment: Experiment, scale: str, seeds: int) -> int:
+    """Which look at the data this is: 0 at the planned number of seeds, k at the k-th recorded extension."""
+    planned = experiment.plans[scale].seeds
+    if seeds <= planned:
+        return 0
+    setup = hashlib.sha256(json.dumps(setup_fields(experiment.plans[scale].setup), sort_keys=True).encode()).hexdigest()
+    path = workspace.runs / experiment.collection.key / "looks.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    key = f"{experiment.name}-{setup[:16]}"
+    with locked(path.with_suffix(".lock")):
+        looks: dict[str, list[int]] = read_json(path) if path.exists() else {}
+        extensions = looks.setdefault(key, [])
+        if seeds not in extensions:
+            extensions.append(seeds)
+            write_json(path, looks)
+    return extensions.index(seeds) + 1
+
+
+# the record ----------------------------------------------------------------------------------------------------------
+
+
+def plan_rows(paper: Paper, scales: Sequence[str]) -> tuple[PlanRow, ...]:
+    """The plan of every experiment at the given scales, with the smallest effect that it detects."""
+    rows = []
+    for scale in scales:
+        for experiment in paper.experiments_at(scale).values():
+            plan = experiment.plans[scale]
+            rows.append(
+                PlanRow(
+                    experiment=experiment.name,
+                    about=experiment.about or (inspect.getdoc(type(plan.setup)) or "").split("\n")[0],
+                    scale=scale,
+                    seeds=plan.seeds,
+                    setup=setup_fields(plan.setup),
+                    smallest_effect=statistics.smallest_effect(plan.seeds) if plan.seeds > 1 else None,
+                    cost=plan.cost,
+                )
+            )
+    return tuple(rows)
+
+
+def _short(paper: Paper, claim_experiments: Iterable[Experiment], scale: str, results: Mapping[str, Stored]) -> str:
+    """Why there is no verdict although something was measured: fewer seeds than planned."""
+    for experiment in claim_experiments:
+        planned = experiment.plans[scale].seeds
+        have = len(results[experiment.name].seeds) if experiment.name in results else 0
+        if have < planned:
+            return f"{experiment.name}: {have} of the planned {planned} seeds ran; the verdict is given at the plan"
+    return ""
+
+
+def outcomes(
+    paper: Paper,
+    scale: str,
+    runs: Mapping[Experiment, Sequence[FinishedRun]],
+    workspace: Workspace,
+    *,
+    broken: Mapping[str, str] | None = None,
+    reference: Reference | None = None,
+) -> tuple[ClaimOutcome, ...]:
+    """What the runs say of every claim of a paper."""
+    results = {experiment.name: Stored.of(experiment, found) for experiment, found in runs.items() if found}
+    looks = {e.name: _look(workspace, e, scale, len(runs[e])) for e in runs if scale in e.plans}
+    found = []
+    for claim in paper.claims.values():
+        experiments = claim.experiments(scale)
+        outcome = evaluate(
+            claim,
+            scale,
+            results,
+            look=max((looks.get(name, 0) for name in experiments), default=0),
+            short=_short(paper, experiments.values(), scale, results),
+            broken=broken,
+            warning=reference.warning(claim, scale, results) if reference is not None else "",
+        )
+        found.append(outcome)
+    return tuple(found)
+
+
+def draw_figures(
+    paper: Paper, runs: Mapping[Experiment, Sequence[FinishedRun]]
+) -> list[tuple[str, str, str, Any]]:
+    """(name, title, caption, matplotlib figure) for every figure whose experiments all have runs."""
+    drawn = []
+    for spec in paper.figures:
+        if all(runs.get(experiment) for experiment in spec.experiments):
+            results = {experiment: Stored.of(experiment, runs[experiment]) for experiment in spec.experiments}
+            drawn.append((spec.draw.__name__, spec.title, spec.caption, spec.draw(results)))
+    return drawn
+
+
+def stamp(
+    runs: Mapping[Experiment, Sequence[FinishedRun]], hardware: Hardware, seconds: float | None = None
+) -> dict[str, Any]:
+    """What produced the numbers."""
+    data: dict[str, Any] = {}
+    for found in runs.values():
+        for run in found:
+            data |= _data_of(run)
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        **environment(hardware),
+        "data": data,
+        "runs": {
+            f"{experiment.name}-seed{run.seed}": run.identity[:16] for experiment, found in runs.items() for run in found
+        },
+        "run_seconds": round(sum(run.seconds for found in runs.values() for run in found), 1),
+    }
+
+
+def _data_of(run: FinishedRun) -> dict[str, Any]:
+    """The data sets that a run read, also through shared runs."""
+    data = dict(run.inputs["data"])
+    for record in run.inputs["runs"].values():
+        shared = next(iter(run.folder.parents[1].parent.glob(f"*/{record['experiment']}/{record['folder']}")), None)
+        if shared is not None:
+            data |= read_json(shared / "inputs.json")["data"]
+    return data
+
+
+def record_of(
+    paper: Paper,
+    scale: str,
+    runs: Mapping[Experiment, Sequence[FinishedRun]],
+    workspace: Workspace,
+    hardware: Hardware,
+    *,
+    seconds: float = 0.0,
+    broken: Mapping[str, str] | None = None,
+    reference: Reference | None = None,
+    figures: bool = True,
+) -> PaperRecord:
+    """The whole record of a paper at a scale, for every report."""
+    drawn: list[FigureRecord] = []
+    if figures:
+        from claimwise.lab.figures import themed_svg
+
+        drawn = [FigureRecord(title, themed_svg(fig), caption) for _, title, caption, fig in draw_figures(paper, runs)]
+    entry = paper.entry
+    return PaperRecord(
+        key=paper.key,
+        title=entry.title,
+        authors=entry.authors,
+        venue=entry.venue,
+        year=entry.year,
+        url=entry.url,
+        topic=entry.topic,
+        note=paper.note,
+        scale=scale,
+        seconds=seconds or round(sum(run.seconds for found in runs.values() for run in found), 3),
+        claims=outcomes(paper, scale, runs, workspace, broken=broken, reference=reference),
+        plans=plan_rows(paper, [scale]),
+        figures=tuple(drawn),
+        command=f"claimwise run {paper.key}" + ("" if scale == "quick" else f" --scale {scale}"),
+        stamp=stamp(runs, hardware),
+        broken=dict(broken or {}),
+        bibtex=entry.source,
+    )
+
+
+def measurements_of(runs: Mapping[Experiment, Sequence[FinishedRun]]) -> dict[str, Any]:
+    """Measurements by experiment and seed as plain values, for exploratory runs."""
+    plain: dict[str, Any] = {}
+    for experiment, found in runs.items():
+        for run in found:
+            values, arrays = to_stored(run.measurements)
+            for name, array in arrays.items():
+                values[name.rpartition(".")[0]][name.rpartition(".")[2]] = _plain(array.tolist())
+            for value in values.values():
+                value |= {key: _plain(number) for key, number in value.items() if isinstance(number, float)}
+            plain.setdefault(experiment.name, {})[str(run.seed)] = values
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no nan and no infinities: they become null."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value if not isinstance(value, float) or math.isfinite(value) else None
+
+
+def keep_verdicts(record: PaperRecord, workspace: Workspace) -> Path:
+    """Write the verdicts beside the runs, where `list` and the index find them."""
+    path = workspace.runs / record.key / f"{record.scale}.verdicts.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    claims = [{"claim": c.claim, "verdict": c.verdict, "fidelity": c.fidelity} for c in record.claims]
+    write_json(path, {"paper": record.key, "scale": record.scale, "date": record.stamp["date"], "claims": claims})
+    return path

@@ -1,0 +1,1 @@
+"""Experiments that several papers need, e.g. trained source networks, one module each; used by ``run.needs``."""
