@@ -110,5 +110,5 @@ def hash_content(arrays: Arrays) -> str:
                 raise TypeError(f"content hash: {split}/{name} holds Python objects; give numbers or fixed-width text")
             little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(array.shape)
             digest.update(json.dumps([split, name, little.dtype.str, list(little.shape)]).encode() + b"\n")
-            digest.update(little.tobytes() if little.size < 4096 else memoryview(little.reshape(-1).view(np.uint8)))
+            digest.update(little.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

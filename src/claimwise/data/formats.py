@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from claimwise.data.registry import ArraySpec, Entry, Packing
+from claimwise.data.registry import ArraySpec, DataError, Entry, Packing
 
 Arrays = dict[str, dict[str, np.ndarray]]
 
@@ -210,7 +210,10 @@ def _column(values: Any, dtype: str) -> np.ndarray:
 
 def _jpeg_zip(entry: Entry, packing: Packing, paths: Mapping[str, Path]) -> Arrays:
     """A zip of JPEG images of one size, named by class number: 010_n01530575.jpg."""
-    from PIL import Image
+    try:
+        from PIL import Image
+    except ImportError:
+        raise DataError(f"{entry.name} holds JPEG images and needs Pillow: pip install pillow") from None
 
     (file,) = packing.files
     images, labels = [], []

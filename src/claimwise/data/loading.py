@@ -26,11 +26,12 @@ from typing import TYPE_CHECKING
 from claimwise.data.dataset import Dataset, hash_content
 from claimwise.data.registry import (
     CorruptDataError,
+    DataError,
     Entry,
-    File,
     MissingDataError,
     Packing,
     Registry,
+    is_registered,
 )
 
 if TYPE_CHECKING:
@@ -198,6 +199,7 @@ def verify(
     Args:
         name: one data set; all where not given.
     """
+    data_folder(data_dir)  # a misnamed folder is an error, not data sets that are missing
     return [_verified(entry, data_dir, registry) for entry in ([registry[name]] if name else registry.values())]
 
 
@@ -285,7 +287,7 @@ def _read(entry: Entry, packing: Packing, folder: Path) -> Dataset:
     """The data set from the files of one packing, refused unless the files or the content are as registered."""
     paths = {file.path: folder / file.path for file in packing.files}
     files = tuple(paths.values())
-    strange = next((file for file in packing.files if not _is_registered(paths[file.path], file)), None)
+    strange = next((file for file in packing.files if not is_registered(paths[file.path], file.digest)), None)
     expected = entry.content.get(packing.variant)
     if strange is None and (kept := _kept(entry, packing)):
         arrays, content = kept
@@ -299,6 +301,8 @@ def _read(entry: Entry, packing: Packing, folder: Path) -> Dataset:
     began = time.perf_counter()
     try:
         arrays = decode(entry, packing, paths)
+    except (DataError, MemoryError):
+        raise
     except Exception as broken:  # readers of a broken file raise what they like; all of it means the same
         path = paths[strange.path] if strange else files[0]
         raise CorruptDataError(_corrupt(entry, packing, path, f"{type(broken).__name__}: {broken}")) from broken
@@ -322,12 +326,6 @@ def _corrupt(entry: Entry, packing: Packing, path: Path, found: str) -> str:
         f"{entry.name}: {path} is not what is registered ({found}); it was not used. "
         f"Replace it by a whole copy{again}, or remove it"
     )
-
-
-def _is_registered(path: Path, file: File) -> bool:
-    algorithm, expected = file.digest.split(":")
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, algorithm).hexdigest() == expected
 
 
 # Decoded arrays, kept in the cache in numpy's own format: CIFAR-10 takes seconds to decode and a tenth to read.

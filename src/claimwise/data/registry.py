@@ -12,6 +12,7 @@ An array is described by one string, ``dtype[shape]``, with ``from KEY`` where t
 from __future__ import annotations
 
 import difflib
+import hashlib
 import math
 import os
 import re
@@ -164,6 +165,20 @@ class Registry(Mapping[str, Entry]):
 
     def __len__(self) -> int:
         return len(self._tables)
+
+
+def is_registered(path: Path, digest: str) -> bool:
+    """Whether the file is, byte for byte, the one with this digest ("algorithm:hex").
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    algorithm, expected = digest.split(":")
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, algorithm).hexdigest() == expected
+    except OSError as failed:
+        raise DataError(f"cannot read {path}: {failed.strerror or failed}") from failed
 
 
 def _entry(name: str, table: dict[str, Any]) -> Entry:

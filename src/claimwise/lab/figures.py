@@ -29,6 +29,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from claimwise.lab.storage import write_atomic
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -167,7 +169,8 @@ def figure(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    matplotlib.rcParams.update(**_parameters())
+    settings: Any = matplotlib.rcParams
+    settings.update(_parameters())
     fig = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(fig)
     return fig, fig.subplots(rows, columns, **subplots)
@@ -416,7 +419,7 @@ def _drawing(fig: "Figure", title: str, description: str) -> ElementTree.Element
 
     _settle(fig)
     raw = io.StringIO()
-    theme = _parameters()
+    theme: Any = _parameters()
     with matplotlib.rc_context(
         {name: theme[name] for name in ("svg.fonttype", "svg.hashsalt", "image.composite_image")}
     ):

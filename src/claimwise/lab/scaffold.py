@@ -28,8 +28,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from claimwise.lab import STAND_IN, Paper, Plan, Proportion, Reported, Run
-from claimwise.lab import Measurements, Results
+from claimwise.lab import STAND_IN, Measurements, Paper, Plan, Proportion, Reported, Results, Run
 
 paper = Paper("{key}")
 
@@ -50,8 +49,8 @@ class Linear:
 def linear(run: Run, setup: Linear) -> Measurements:
     """Train once and count the errors on the test set."""
     data = run.data(setup.dataset)
-    x = torch.as_tensor(data["train"]["x"]).float().flatten(1)
-    y = torch.as_tensor(data["train"]["y"])
+    x = torch.tensor(data["train"]["x"]).flatten(1)
+    y = torch.tensor(data["train"]["y"])
     model = nn.Linear(x.shape[1], int(y.max()) + 1).to(run.device)
     run.fit(
         model,
@@ -61,8 +60,8 @@ def linear(run: Run, setup: Linear) -> Measurements:
         epochs=setup.epochs,
         batch_size=100,
     )
-    x_test = torch.as_tensor(data["test"]["x"]).float().flatten(1).to(run.device)
-    y_test = torch.as_tensor(data["test"]["y"]).to(run.device)
+    x_test = torch.tensor(data["test"]["x"]).flatten(1).to(run.device)
+    y_test = torch.tensor(data["test"]["y"]).to(run.device)
     with torch.no_grad():
         errors = int((model(x_test).argmax(1) != y_test).sum())
     return {{"test_error": Proportion(errors, len(y_test))}}

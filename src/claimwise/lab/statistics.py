@@ -21,6 +21,9 @@ Array = NDArray[np.float64]
 MOST_SEEDS = 10_000
 """`seeds_to_decide` gives up beyond this many."""
 
+FEW_COUNTS = 5
+"""Below this many errors (or successes) a seed, `proportion_interval` takes the pooled binomial interval as floor."""
+
 FEW_TRIALS = 5
 """Below this many trials' worth of wins or losses `brunner_munzel_interval` falls back on a binomial floor."""
 
@@ -194,24 +197,23 @@ def _proportion_limits(successes: Array, totals: Array, level: float) -> tuple[A
     smallest = totals.min(axis=-1)
     _, single_low, single_high = _binomial_limits(mean * smallest, smallest, level)
     still = (shares == shares[..., :1]).all(axis=-1)
-    return (
-        mean,
-        np.where(still, single_low, np.minimum(np.maximum(low, 0.0), pooled_low)),
-        np.where(still, single_high, np.maximum(np.minimum(high, 1.0), pooled_high)),
-    )
+    low, high = np.maximum(low, 0.0), np.minimum(high, 1.0)
+    few = smallest * np.minimum(mean, 1 - mean) < FEW_COUNTS
+    low, high = np.where(few, np.minimum(low, pooled_low), low), np.where(few, np.maximum(high, pooled_high), high)
+    return mean, np.where(still, single_low, low), np.where(still, single_high, high)
 
 
 def proportion_interval(successes: ArrayLike, totals: ArrayLike, level: float = 0.95) -> Interval:
     """A proportion measured once per seed, `successes` of `totals`.
 
-    - Seeds that differ: Student's interval over the seeds' shares (:func:`t_interval`), never narrower than the
-      binomial interval (:func:`wilson_interval`) of all counts together.
+    - Seeds that differ: Student's interval over the seeds' shares (:func:`t_interval`).
+    - Seeds that differ with fewer than 5 successes, or 5 failures, in the mean: the same, but no narrower than the binomial
+      interval (:func:`wilson_interval`) of all counts together.
     - Seeds without spread: the binomial interval of one run.
     - One seed: [0, 1], since nothing shows how far training again would move it.
 
-    The design asks for t, and Wilson only where there is no spread. With few errors per seed that alone gives false
-    verdicts in up to 7 % of studies (about one expected error per seed: seeds that happen to agree nearly, on too good
-    a value); with the pooled counts as floor it stays below 5 % wherever the spread between seeds is at most half the
+    t with Wilson only where there is no spread gives false verdicts in up to 7 % of studies at about one expected error
+    per seed (seeds that happen nearly to agree on too good a value); with the pooled counts as floor it stays below 5 % wherever the spread between seeds is at most half the
     distance of the proportion from its nearer end, (1 - p) / 2 for an accuracy p. Beyond that no rule on 3 to 10 seeds
     holds: if one seed in a hundred fails, most studies never see it. ``docs/statistics.md`` has the rates.
 
