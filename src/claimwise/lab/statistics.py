@@ -207,15 +207,16 @@ def proportion_interval(successes: ArrayLike, totals: ArrayLike, level: float = 
     """A proportion measured once per seed, `successes` of `totals`.
 
     - Seeds that differ: Student's interval over the seeds' shares (:func:`t_interval`).
-    - Seeds that differ with fewer than 5 successes, or 5 failures, in the mean: the same, but no narrower than the binomial
+    - Seeds that differ with fewer than 5 successes, or 5 failures, a seed: the same, but no narrower than the binomial
       interval (:func:`wilson_interval`) of all counts together.
     - Seeds without spread: the binomial interval of one run.
     - One seed: [0, 1], since nothing shows how far training again would move it.
 
     t with Wilson only where there is no spread gives false verdicts in up to 7 % of studies at about one expected error
-    per seed (seeds that happen nearly to agree on too good a value); with the pooled counts as floor it stays below 5 % wherever the spread between seeds is at most half the
-    distance of the proportion from its nearer end, (1 - p) / 2 for an accuracy p. Beyond that no rule on 3 to 10 seeds
-    holds: if one seed in a hundred fails, most studies never see it. ``docs/statistics.md`` has the rates.
+    a seed (seeds that happen nearly to agree on too good a value); with the pooled counts as floor they stay below 5 %
+    wherever the spread between seeds is at most a quarter of the distance of the proportion from its nearer end, 1 - p
+    for an accuracy p. A larger spread means a skewed one, as when a seed fails now and then, and there no rule on 3 to
+    10 seeds holds: most studies never see the failure. ``docs/statistics.md`` has the rates.
 
     Args:
         successes: whole numbers, one per seed, shape ``(n,)``.
