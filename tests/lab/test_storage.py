@@ -27,6 +27,7 @@ from claimwise.lab.storage import (
     remove_leftovers,
     write_atomic,
     write_json,
+    write_lines,
 )
 
 
@@ -148,9 +149,9 @@ def test_a_file_is_whole_after_kill_9_at_any_moment(tmp_path):
         writer.communicate()
         assert not torn(path.read_bytes())
     assert path.read_bytes() != bytes(300_000)
-    write_atomic(tmp_path / f"{TEMPORARY}left", b"")
+    write_atomic(tmp_path / "inner" / f"{TEMPORARY}left", b"")
     remove_leftovers(tmp_path)
-    assert os.listdir(tmp_path) == ["file"]
+    assert [found.name for found in tmp_path.rglob("*") if found.is_file()] == ["file"]
 
 
 @pytest.fixture
@@ -223,14 +224,30 @@ def test_disk_full_travels_between_processes():
 
 
 def test_other_errors_of_the_file_system_stay_what_they_are(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        write_atomic(tmp_path / "missing" / "file", b"")
-    with pytest.raises(FileNotFoundError):
-        append_line(tmp_path / "missing" / "file", 1)
     (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
     with pytest.raises(IsADirectoryError):
         write_atomic(tmp_path / "folder", b"")
-    assert os.listdir(tmp_path) == ["folder"]
+    with pytest.raises((NotADirectoryError, FileExistsError)):
+        write_atomic(tmp_path / "file" / "below", b"")
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+
+
+def test_missing_folders_are_made(tmp_path):
+    write_json(tmp_path / "a" / "b" / "file.json", 1)
+    append_line(tmp_path / "c" / "d" / "log.jsonl", 1)
+    assert read_json(tmp_path / "a" / "b" / "file.json") == 1
+    assert read_lines(tmp_path / "c" / "d" / "log.jsonl") == [1]
+
+
+def test_a_log_is_replaced_by_some_of_its_lines(tmp_path):
+    log = tmp_path / "log.jsonl"
+    for step in range(4):
+        append_line(log, {"step": step, "loss": math.nan})
+    write_lines(log, [line for line in read_lines(log) if line["step"] < 2])
+    append_line(log, {"step": 9, "loss": math.inf})
+    assert [line["step"] for line in read_lines(log)] == [0, 1, 9]
+    assert math.isnan(read_lines(log)[0]["loss"])
 
 
 def test_a_line_that_a_kill_left_unfinished_is_ignored_for_ever(tmp_path):

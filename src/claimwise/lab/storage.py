@@ -45,7 +45,7 @@ def write_atomic(path: str | Path, content: bytes | str | Iterable[bytes | memor
     """Write a file so that at any moment, also after kill -9 or a power cut, it is wholly old or wholly new.
 
     Args:
-        path: in an existing folder; replaced when it exists.
+        path: replaced when it exists; missing folders are made.
         content: bytes, text (stored as UTF-8), or an iterable of chunks of bytes, which are not gathered in memory.
 
     Raises:
@@ -59,6 +59,7 @@ def write_atomic(path: str | Path, content: bytes | str | Iterable[bytes | memor
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(6)}")
     needed = 0
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         try:
             for chunk in chunks:
@@ -80,8 +81,8 @@ def write_atomic(path: str | Path, content: bytes | str | Iterable[bytes | memor
 
 
 def remove_leftovers(folder: str | Path) -> None:
-    """Delete what killed processes were writing in this folder. Call it only while holding the folder's lock."""
-    for leftover in Path(folder).glob(f"{TEMPORARY}*"):
+    """Delete what killed processes were writing in this folder and those in it. Hold the folder's lock meanwhile."""
+    for leftover in Path(folder).rglob(f"{TEMPORARY}*"):
         leftover.unlink(missing_ok=True)
 
 
@@ -113,8 +114,8 @@ def append_line(path: str | Path, value: Any) -> None:
         TypeError: something that JSON does not have.
         DiskFull: there is no room; earlier lines are whole, and readers ignore the unfinished one.
     """
-    text = json.dumps(_to_json(value, "value"), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    line = text.encode() + b"\n"
+    line = _line(value)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags, 0o666)
     try:
@@ -132,6 +133,16 @@ def append_line(path: str | Path, value: Any) -> None:
         raise
     finally:
         os.close(descriptor)
+
+
+def write_lines(path: str | Path, values: Iterable[Any]) -> None:
+    """Replace a log atomically, e.g. by fewer of its lines.
+
+    Raises:
+        TypeError: something that JSON does not have.
+        DiskFull: there is no room; the earlier log is untouched.
+    """
+    write_atomic(path, b"".join(map(_line, values)))
 
 
 def read_lines(path: str | Path) -> list[Any]:
@@ -208,6 +219,11 @@ def _to_json(value: Any, place: str) -> Any:
     raise TypeError(f"{place}: cannot store {type(value).__name__} {value!r:.80} as JSON; convert it to a plain value")
 
 
+def _line(value: Any) -> bytes:
+    text = json.dumps(_to_json(value, "value"), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode() + b"\n"
+
+
 def _from_json(entries: dict[str, Any]) -> Any:
     return float(entries["$float"]) if entries.keys() == {"$float"} else entries
 
@@ -238,7 +254,8 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _free_bytes(folder: Path) -> int:
-    return shutil.disk_usage(folder).free if folder.is_dir() else 0
+    existing = next(part for part in (folder, *folder.absolute().parents) if part.is_dir())
+    return shutil.disk_usage(existing).free
 
 
 def _size(n: float) -> str:
