@@ -46,7 +46,7 @@ from claimwise.lab.code_digest import code_digest
 from claimwise.lab.measurements import Measurement, as_measurements, from_stored, to_stored
 from claimwise.lab.paper import Experiment
 from claimwise.lab.state import load_arrays, load_state, save_arrays, save_state
-from claimwise.lab.storage import append_line, locked, read_json, read_lines, write_atomic, write_json
+from claimwise.lab.storage import append_line, locked, read_json, read_lines, write_atomic, write_json, write_lines
 
 _CODE_ROOTS = (
     ("claimwise.lab.loop", "loop"),
@@ -234,10 +234,12 @@ class _Journal:
         lines = list(read_lines(path))
         kept = [line for line in lines if line.get("loop") != name or line.get("step", 0) <= step]
         if len(kept) != len(lines):
-            write_atomic(path, "".join(json.dumps(line) + "\n" for line in kept))
+            write_lines(path, kept)
 
     def save(self, name: str, step: int, state: dict[str, Any], rng: dict[str, Any]) -> None:
-        save_state(self._path(name), {"step": step, "state": state, "rng": rng})
+        path = self._path(name)
+        path.parent.mkdir(exist_ok=True)
+        save_state(path, {"step": step, "state": state, "rng": rng})
         self.last_saved = time.perf_counter()
 
     def tick(self, name: str, step: int, total: int | None) -> bool:
@@ -394,7 +396,9 @@ class Run:
         """Keep a module's state dict, or any tree of tensors, arrays, numbers and strings, under a name."""
         if isinstance(artefact, nn.Module):
             artefact = artefact.state_dict()
-        save_state(self.folder / "artefacts" / f"{name}.safetensors", {"artefact": artefact})
+        path = self.folder / "artefacts" / f"{name}.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        save_state(path, {"artefact": artefact})
 
     def figure(self, name: str, figure: Any) -> None:
         """Keep a matplotlib figure as SVG and PNG."""
