@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from claimwise.lab.paper import Experiment
-from claimwise.lab.run import ExperimentBroke, FinishedRun, Hardware, Progress, Workspace, execute
+from claimwise.lab.run import ExperimentBroke, FinishedRun, Hardware, Progress, Workspace, execute, find
 
 
 @dataclass(frozen=True)
@@ -170,14 +170,20 @@ def run_suite(
     if workers < 1:
         raise ValueError(f"run_suite: workers must be >= 1, got {workers}")
     ended: dict[int, Ended] = {}
-    if executor == "processes" and (workers == 1 or len(jobs) == 1):
-        for position, job in enumerate(jobs):
-            ended[position] = perform(job, workspace, hardware)
+    for position, job in enumerate(jobs):  # what is there already needs no worker
+        there = find(job.find(), job.setup, job.seed, workspace, hardware)
+        if there is not None:
+            ended[position] = Ended(job, there)
+            on_end(ended[position])
+    left = [position for position in range(len(jobs)) if position not in ended]
+    if executor == "processes" and (workers == 1 or len(left) <= 1):
+        for position in left:
+            ended[position] = perform(jobs[position], workspace, hardware)
             on_end(ended[position])
         return [ended[position] for position in range(len(jobs))]
     plain = replace(workspace, progress=Workspace.progress)
-    with _executor(executor, min(workers, len(jobs)), workspace.progress, workspace) as pool:
-        futures = {pool.submit(perform, job, plain, hardware): position for position, job in enumerate(jobs)}
+    with _executor(executor, min(workers, len(left)), workspace.progress, workspace) as pool:
+        futures = {pool.submit(perform, jobs[position], plain, hardware): position for position in left}
         for future in as_completed(futures):
             position = futures[future]
             try:
