@@ -212,7 +212,7 @@ def proportion_interval(successes: ArrayLike, totals: ArrayLike, level: float = 
     - Seeds without spread: the binomial interval of one run.
     - One seed: [0, 1], since nothing shows how far training again would move it.
 
-    t with Wilson only where there is no spread gives false verdicts in up to 7 % of studies at about one expected error
+    t with Wilson only where there is no spread gives false verdicts in about 6 % of studies at about one expected error
     a seed (seeds that happen nearly to agree on too good a value); with the pooled counts as floor they stay below 5 %
     wherever the spread between seeds is at most a quarter of the distance of the proportion from its nearer end, 1 - p
     for an accuracy p. A larger spread means a skewed one, as when a seed fails now and then, and there no rule on 3 to
@@ -411,7 +411,7 @@ def brunner_munzel_interval(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> 
     nonparametric Behrens-Fisher problem, Biometrical Journal 42 (2000).
 
     The logit scale keeps the limits inside (0, 1). On the plain scale, p̂ ± t √V, the rank test's own, false verdicts
-    reach 10 to 20 % once the truth is .8 or more. Where m = min(n_A, n_B) is small or p̂ extreme (m p̂ or m (1 - p̂)
+    pass 10 % once the truth is .8 or more. Where m = min(n_A, n_B) is small or p̂ extreme (m p̂ or m (1 - p̂)
     below 5), or where all trials of one sample have the same placement, V itself is not to be trusted: the interval is
     then no narrower than the binomial one of m trials (p̂ varies at most like a proportion of m trials: van Dantzig's
     bound p (1 - p) / m). Complete separation gives [(1 - level)^(1/m), 1]: five against five trials decide that A tends
