@@ -109,6 +109,9 @@ class FinishedRun:
     measurements: Mapping[str, Measurement]
     inputs: Mapping[str, Any]
     seconds: float
+    """Of wall time, shared runs excluded."""
+    cpu_seconds: float
+    """Of processor time, shared runs excluded."""
 
     def load(self, name: str) -> Any:
         """A named artefact, as plain tensors and values (e.g. a module's state dict).
@@ -270,6 +273,8 @@ class Run:
         self.workspace = workspace
         self.folder = folder
         self.inputs: dict[str, Any] = {"data": {}, "runs": {}}
+        self.shared_seconds = [0.0, 0.0]
+        """Wall and processor time that went into runs of other experiments."""
         self._journal = _Journal(folder, experiment.address, seed, workspace)
         self._loops = 0
 
@@ -295,7 +300,10 @@ class Run:
         if not isinstance(experiment, Experiment):
             raise TypeError(f"{self.experiment.address}: needs(experiment, setup) takes an experiment, got {experiment!r}")
         states = loops.random_states()  # the other run draws from the same global generators
+        wall, cpu = time.perf_counter(), time.process_time()
         finished = execute(experiment, setup, self.seed, self.workspace, self.hardware)
+        self.shared_seconds[0] += time.perf_counter() - wall
+        self.shared_seconds[1] += time.process_time() - cpu
         loops.set_random_states(states)
         self.inputs["runs"][f"{experiment.address}-{_digest(setup_fields(setup))[:8]}"] = {
             "module": experiment.collection.module,
@@ -474,6 +482,7 @@ def _finished(folder: Path) -> FinishedRun | None:
         measurements=from_stored(result["measurements"], arrays),
         inputs=read_json(folder / "inputs.json"),
         seconds=result["seconds"],
+        cpu_seconds=result["cpu_seconds"],
     )
 
 
@@ -548,7 +557,7 @@ def _execute_in(
     write_json(folder / "config.json", {"identity": identity, "module": experiment.collection.module})
     (folder / "error.txt").unlink(missing_ok=True)
     threads = torch.get_num_threads()
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     try:
         torch.set_num_threads(hardware.threads)
         if torch.device(hardware.device).type == "cuda":
@@ -570,7 +579,12 @@ def _execute_in(
     if arrays:
         save_arrays(folder / "arrays.npz", arrays)
     final = _digest({"base": identity, "inputs": _identities(run.inputs)})
-    result = {"identity": final, "measurements": plain, "seconds": round(time.perf_counter() - started, 3)}
+    result = {
+        "identity": final,
+        "measurements": plain,
+        "seconds": round(time.perf_counter() - started - run.shared_seconds[0], 3),
+        "cpu_seconds": round(time.process_time() - cpu - run.shared_seconds[1], 3),
+    }
     write_json(folder / "measurements.json", result)
     finished = _finished(folder)
     assert finished is not None

@@ -176,7 +176,7 @@ def run_suite(
             ended[position] = Ended(job, there)
             on_end(ended[position])
     left = [position for position in range(len(jobs)) if position not in ended]
-    if executor == "processes" and (workers == 1 or len(left) <= 1):
+    if not left or (executor == "processes" and (workers == 1 or len(left) == 1)):
         for position in left:
             ended[position] = perform(jobs[position], workspace, hardware)
             on_end(ended[position])
