@@ -124,12 +124,6 @@ class TestQuick:
         seconds = sum(json.loads(path.read_text())["cpu_seconds"] for path in results)
         assert seconds / 2 <= QUICK_SECONDS, f"{seconds:.1f} s of processor time, on two cores {seconds / 2:.1f} s"
 
-    def test_exact_claims_are_not_refuted(self, key: str, quick: tuple[dict, Path]) -> None:
-        """An identity or a count that fails is a bug of ours until somebody shows that the paper errs."""
-        for outcome in quick[0]["claims"]:
-            if outcome["paper"] == key and outcome["fidelity"] == "exact":
-                assert outcome["verdict"] == "confirmed", f"{outcome['claim']}: {outcome['reason']}"
-
 
 @pytest.mark.parametrize(("key", "least"), [("fgsm", 8), ("vgg", 5), ("mediation", 7)])
 def test_quick_already_has_something_to_say(key: str, least: int, quick: tuple[dict, Path]) -> None:
