@@ -57,9 +57,10 @@ def upstream(monkeypatch: pytest.MonkeyPatch) -> Iterator[Upstream]:
             body = body[start:]
             if state.cuts:
                 body = body[: state.cuts.pop(0)]
+            piece = 1000 if state.pause else max(1, len(body))
             try:
-                for at in range(0, len(body), 1000 if state.pause else len(body)):
-                    self.wfile.write(body[at : at + (1000 if state.pause else len(body))])
+                for at in range(0, len(body), piece):
+                    self.wfile.write(body[at : at + piece])
                     time.sleep(state.pause)
             except (BrokenPipeError, ConnectionResetError):
                 pass  # the client gave up, as some tests want

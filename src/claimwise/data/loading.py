@@ -41,7 +41,9 @@ REGISTRY = Registry()
 """The data sets that come with Claimwise."""
 
 WORTH_KEEPING = 0.5
-"""Decoded arrays are kept in the cache when decoding took longer than this many seconds."""
+"""Decoded arrays are kept in the cache when decoding took more than this many seconds of CPU time ..."""
+READING_BACK = 150e6
+"""... and more than reading them back at this many bytes a second, which any disk manages."""
 
 Progress = Callable[[str, int, "int | None"], None]
 """Called with the file's name, the bytes at hand and the bytes in all (None where the server does not say)."""
@@ -298,7 +300,7 @@ def _read(entry: Entry, packing: Packing, folder: Path) -> Dataset:
         )
     from claimwise.data.formats import decode
 
-    began = time.perf_counter()
+    began = time.process_time()
     try:
         arrays = decode(entry, packing, paths)
     except (DataError, MemoryError):
@@ -306,7 +308,7 @@ def _read(entry: Entry, packing: Packing, folder: Path) -> Dataset:
     except Exception as broken:  # readers of a broken file raise what they like; all of it means the same
         path = paths[strange.path] if strange else files[0]
         raise CorruptDataError(_corrupt(entry, packing, path, f"{type(broken).__name__}: {broken}")) from broken
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     content = hash_content(arrays)
     variant = packing.variant
     if content != (expected or content):
@@ -315,7 +317,7 @@ def _read(entry: Entry, packing: Packing, folder: Path) -> Dataset:
         if not variant:
             path = paths[strange.path] if strange else files[0]
             raise CorruptDataError(_corrupt(entry, packing, path, f"content hash {content}, registered {expected}"))
-    elif strange is None and seconds > WORTH_KEEPING:
+    elif strange is None and seconds > max(WORTH_KEEPING, entry.decoded_bytes / READING_BACK):
         _keep(entry, packing, arrays, content)
     return _dataset(entry, variant, arrays, content, files)
 
