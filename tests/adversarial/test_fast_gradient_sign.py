@@ -76,6 +76,13 @@ def test_an_examples_attack_does_not_depend_on_its_neighbours(digits_like):
     assert torch.equal(fgsm(model, x, y, epsilon=0.1)[2:3], fgsm(model, x[2:3], y[2:3], epsilon=0.1))
 
 
+def test_a_confident_example_in_a_large_batch_still_has_a_direction():
+    """A mean over the batch would underflow: the gradient here is near the smallest float64."""
+    x = torch.zeros(10_000, 2, dtype=torch.float64)
+    moved = fgsm(lambda x: x + torch.tensor([0.0, 740.0]), x, torch.ones(10_000).long(), epsilon=0.1, bounds=None)
+    assert (moved[:, 0] == 0.1).all()
+
+
 def test_custom_loss_one_value_an_example_or_a_mean(digits_like):
     model, x, y = digits_like
     expected = fgsm(model, x, y, epsilon=0.1)

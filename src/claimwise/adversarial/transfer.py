@@ -67,8 +67,8 @@ def agreement_on_mistakes(
         )
     first_wrong = first != y
     same = (first == second) & first_wrong
-    both_wrong = first_wrong & (second != y)
-    return Agreement(_share(same, first_wrong), _share(same & both_wrong, both_wrong))
+    # Where the classes are the same and one is wrong, so is the other.
+    return Agreement(_share(same, first_wrong), _share(same, first_wrong & (second != y)))
 
 
 @dataclass(frozen=True, eq=False)
