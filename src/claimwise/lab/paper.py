@@ -134,7 +134,7 @@ class Collection:
         if not key.isidentifier():
             raise ValueError(f"{type(self).__name__}: the key must be an identifier, got {key!r}")
         self.key = key
-        self.module: str = frame.f_globals["__name__"]
+        self.module: str = frame.f_globals.get("__name__", "__main__")
         self.file = Path(frame.f_globals.get("__file__") or f"{key}.py")
         self.note = inspect.cleandoc(frame.f_globals.get("__doc__") or "")
         self.experiments: dict[str, Experiment] = {}
