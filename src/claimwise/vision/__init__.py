@@ -1,0 +1,41 @@
+"""Vision: VGG networks, how they are trained and tested, and what any network sees and costs."""
+
+from claimwise.vision.dense_evaluation import DenseVGG, dense, dense_posteriors, dense_scores
+from claimwise.vision.multi_crop import crop_grid, crop_posteriors, ten_crop
+from claimwise.vision.multiply_accumulates import LayerOperations, MultiplyAccumulates, multiply_accumulates
+from claimwise.vision.parameter_counts import LayerParameters, ParameterCounts, parameter_counts
+from claimwise.vision.public_weights import PREPROCESSING, Preprocessing, load_public_weights
+from claimwise.vision.receptive_field import ReceptiveField, receptive_field, receptive_fields
+from claimwise.vision.scale_jitter import rescale, scale_jitter
+from claimwise.vision.vgg import CONFIGURATIONS, VGG, Configuration
+from claimwise.vision.vgg_initialisation import INITIALISATIONS, initialise, preinitialise
+
+__all__ = [
+    "CONFIGURATIONS",
+    "INITIALISATIONS",
+    "PREPROCESSING",
+    "VGG",
+    "Configuration",
+    "DenseVGG",
+    "LayerOperations",
+    "LayerParameters",
+    "MultiplyAccumulates",
+    "ParameterCounts",
+    "Preprocessing",
+    "ReceptiveField",
+    "crop_grid",
+    "crop_posteriors",
+    "dense",
+    "dense_posteriors",
+    "dense_scores",
+    "initialise",
+    "load_public_weights",
+    "multiply_accumulates",
+    "parameter_counts",
+    "preinitialise",
+    "receptive_field",
+    "receptive_fields",
+    "rescale",
+    "scale_jitter",
+    "ten_crop",
+]
