@@ -198,7 +198,8 @@ def _chunks(*parts: bytes | memoryview) -> Iterator[bytes | memoryview]:
 
 def _bytes(tensor: torch.Tensor) -> memoryview:
     """The bytes of a contiguous CPU tensor, not copied."""
-    return tensor.reshape(-1).view(torch.uint8).numpy().data
+    # A contiguous tensor of one element or none may have any stride, which view() minds.
+    return tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8).numpy().data
 
 
 def _memory_order(shape: tuple[int, ...], strides: tuple[int, ...]) -> list[int]:
@@ -246,11 +247,11 @@ class _Writer:
                 return self.container(value, place)
             finally:
                 self.inside.remove(id(value))
-        if callable(value) and not hasattr(value, "state_dict"):
-            name = getattr(value, "__name__", kind.__name__)
-            raise TypeError(
-                f"{place}: cannot store a function ({name}); give its state_dict or leave it out: {_STORABLE}"
+        if isinstance(value, type) or (callable(value) and not hasattr(value, "state_dict")):
+            found = (
+                f"a {'class' if isinstance(value, type) else 'function'} ({getattr(value, '__name__', kind.__name__)})"
             )
+            raise TypeError(f"{place}: cannot store {found}; give its state_dict or leave it out: {_STORABLE}")
         raise TypeError(f"{place}: cannot store a {kind.__name__} ({value!r:.60}); {_STORABLE}")
 
     def container(self, value: Any, place: str) -> Any:
