@@ -27,8 +27,8 @@ def write(folder: Path, results: Path) -> None:
 def _benchmarks(folder: Path) -> str:
     """The committed benchmark tables, one section each."""
     about = (
-        "# Benchmarks\n\nOurs and the peer in turn in one process, on equal inputs; results are compared before timing. "
-        "Ratios hold where absolute times drift. Each table is written by a script in `benchmarks/`.\n"
+        "# Benchmarks\n\nOurs and the peer in turn in one process, on equal inputs; results are compared "
+        "before timing. Ratios hold where absolute times drift. Each table is written by a script in `benchmarks/`.\n"
     )
     tables = [path.read_text("utf-8").replace("# Benchmark: ", "## ") for path in sorted(folder.glob("*.md"))]
     return "\n".join([about, *tables])
