@@ -188,6 +188,8 @@ def superiority_trials(kind: str, truth: float, shape_a: tuple[int, int], shape_
         return rng.poisson(mean, shape_a).astype(float), rng.poisson(2.0, shape_b).astype(float)
     if kind == "constant baseline":
         return (rng.random(shape_a) < truth).astype(float), np.full(shape_b, 0.5)
+    if kind == "failures, rare for B":  # 0 or 1, B 1 in 5 %
+        return (rng.random(shape_a) < 2 * truth - 0.95).astype(float), (rng.random(shape_b) < 0.05).astype(float)
     raise AssertionError(kind)
 
 
@@ -198,14 +200,20 @@ FEWER = 6_000
 @functools.cache
 def superiority_cells() -> tuple[dict[str, Wrong], dict[str, Wrong]]:
     ours, plain = {}, {}
-    for n_a, n_b in ((4, 4), (5, 5), (6, 20), (20, 20)):
-        for truth in (0.5, 0.6, 0.8, 0.95):
-            for i, kind in enumerate(KINDS):
-                a, b = superiority_trials(kind, truth, (FEWER, n_a), (FEWER, n_b), seed=80 + i)
-                cell = f"{kind}, {n_a} and {n_b} trials, truth {truth:g}"
-                ours[cell] = wrong(*s._brunner_munzel_limits(a, b, 0.95)[1:], truth)
-                if n_a == 20:
-                    plain[cell] = wrong(*plain_brunner_munzel(a, b), truth)
+    grid = [
+        (n_a, n_b, truth, kind)
+        for n_a, n_b in ((4, 4), (5, 5), (6, 20), (20, 20))
+        for truth in (0.5, 0.6, 0.8, 0.95)
+        for kind in KINDS
+    ]
+    # Where the variance of the placements misleads: extreme truths, and a small sample that shows one value only.
+    grid += [(50, 50, 0.97, KINDS[1]), (5, 50, 0.9, "failures, rare for B"), (200, 20, 0.5, "failures, rare for B")]
+    for i, (n_a, n_b, truth, kind) in enumerate(grid):
+        a, b = superiority_trials(kind, truth, (FEWER, n_a), (FEWER, n_b), seed=80 + i)
+        cell = f"{kind}, {n_a} and {n_b} trials, truth {truth:g}"
+        ours[cell] = wrong(*s._brunner_munzel_limits(a, b, 0.95)[1:], truth)
+        if (n_a, n_b) == (20, 20):
+            plain[cell] = wrong(*plain_brunner_munzel(a, b), truth)
     return ours, plain
 
 
