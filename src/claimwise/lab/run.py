@@ -286,7 +286,11 @@ class Run:
     # what it reads ------------------------------------------------------------------------------------------------
     def data(self, name: str) -> Dataset:
         """A data set; its content hash joins the run's identity."""
-        dataset = load_data(name, data_dir=self.workspace.data_dir)
+
+        def downloading(file: str, done: int, total: int | None) -> None:
+            self.workspace.progress(self.experiment.address, self.seed, f"downloading {file}", done, total)
+
+        dataset = load_data(name, data_dir=self.workspace.data_dir, progress=downloading)
         self.inputs["data"][name] = {
             "content_hash": dataset.content_hash,
             "variant": dataset.variant,
