@@ -15,12 +15,13 @@ import struct
 import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from claimwise.data.registry import ArraySpec, DataError, Entry, Packing
+from claimwise.data.registry import ArraySpec, DataError, Entry, File, Packing
 
 Arrays = dict[str, dict[str, np.ndarray]]
 
@@ -49,16 +50,22 @@ def decode(entry: Entry, packing: Packing, paths: Mapping[str, Path]) -> Arrays:
 
 def _npz(entry: Entry, packing: Packing, paths: Mapping[str, Path]) -> Arrays:
     """Arrays by key; the files of one split are joined along the first axis."""
-    parts: dict[tuple[str, str], list[np.ndarray]] = {}
-    for file in packing.files:
+
+    def read(file: File) -> Arrays:
         with np.load(paths[file.path], allow_pickle=False) as archive:
-            for split, named in entry.splits.items():
-                if file.gives in ("", split):
-                    for name, spec in named.items():
-                        parts.setdefault((split, name), []).append(_uncode(archive[spec.key], spec))
+            return {
+                split: {name: _uncode(archive[spec.key], spec) for name, spec in named.items()}
+                for split, named in entry.splits.items()
+                if file.gives in ("", split)
+            }
+
+    with ThreadPoolExecutor() as pool:  # decompression leaves the interpreter's lock to others
+        parts = list(pool.map(read, packing.files))
     arrays: Arrays = {split: {} for split in entry.splits}
-    for (split, name), pieces in parts.items():
-        arrays[split][name] = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+    for split, named in entry.splits.items():
+        for name in named:
+            pieces = [part[split][name] for part in parts if split in part]
+            arrays[split][name] = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
     return arrays
 
 
