@@ -1,11 +1,13 @@
 """Criteria as inert expressions over measurements.
 
-``maxout["fgsm_error"] - noise["fgsm_error"] > 0.5`` computes nothing when written: it is a tree that prints itself, whose
-digest tells when it was edited, and that :mod:`claimwise.lab.verdicts` evaluates over replicates once the runs are there.
-What would silently compute the wrong thing (``bool()``, ``and``, ``a < b < c``, ``==``) raises, with the way out.
+``maxout["fgsm_error"] - noise["fgsm_error"] > 0.5`` computes nothing when written: it is a tree that prints itself,
+whose digest tells when it was edited, and that :mod:`claimwise.lab.verdicts` evaluates over replicates once the runs
+are there. What would silently compute the wrong thing (``bool()``, ``and``, ``a < b < c``, ``==``) raises, with the way out.
 """
 
 import hashlib
+import itertools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
@@ -47,6 +49,7 @@ class Expression:
     """A quantity computed from measurements; arithmetic and comparisons build larger expressions and criteria."""
 
     precedence = 9
+    __array_ufunc__ = None  # numpy's numbers leave arithmetic and comparisons to the methods below
 
     # arithmetic -------------------------------------------------------------------------------------------------
     def __add__(self, other: "Expression | float") -> "Expression":
@@ -151,6 +154,10 @@ class Expression:
         """The measurements read, in reading order, with repetitions."""
         raise NotImplementedError
 
+    def canonical(self) -> str:
+        """Tells expressions that compute different things apart; `str` rounds numbers for reading."""
+        raise NotImplementedError
+
     def evaluate(self, read: Callable[["Leaf"], Replicates]) -> Replicates:
         """The expression over replicates, each measurement given by `read`."""
         raise NotImplementedError
@@ -165,6 +172,8 @@ def _expression(value: "Expression | float") -> Expression:
         return value
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise CriterionError(f"a criterion joins measurements and numbers, got {value!r}")
+    if not math.isfinite(value):
+        raise CriterionError(f"a criterion's numbers must be finite, got {value!r}")
     return Constant(float(value))
 
 
@@ -179,6 +188,9 @@ class Constant(Expression):
 
     def leaves(self) -> Iterator["Leaf"]:
         return iter(())
+
+    def canonical(self) -> str:
+        return repr(self.value)
 
     def evaluate(self, read: Callable[["Leaf"], Replicates]) -> Replicates:
         return Replicates(np.full(1, self.value))
@@ -204,6 +216,9 @@ class Leaf(Expression):
 
     def leaves(self) -> Iterator["Leaf"]:
         yield self
+
+    def canonical(self) -> str:
+        return str(self)
 
     def evaluate(self, read: Callable[["Leaf"], Replicates]) -> Replicates:
         return read(self)
@@ -237,11 +252,16 @@ class BinaryOperation(Expression):
         yield from self.left.leaves()
         yield from self.right.leaves()
 
+    def canonical(self) -> str:
+        return f"({self.left.canonical()} {self.operator} {self.right.canonical()})"
+
     def evaluate(self, read: Callable[[Leaf], Replicates]) -> Replicates:
         a, b = self.left.evaluate(read), self.right.evaluate(read)
         if not a.scalar and not b.scalar:
-            if a.rows != b.rows or a.columns != b.columns or not np.array_equal(
-                np.zeros(0) if a.x is None else a.x, np.zeros(0) if b.x is None else b.x
+            if (
+                a.rows != b.rows
+                or a.columns != b.columns
+                or not np.array_equal(np.zeros(0) if a.x is None else a.x, np.zeros(0) if b.x is None else b.x)
             ):
                 raise CriterionError(f"{self}: the two sides have different coordinates; reduce each with .at() first")
             x, y = a.values, b.values
@@ -289,6 +309,9 @@ class Reduction(Expression):
     def leaves(self) -> Iterator[Leaf]:
         return self.of.leaves()
 
+    def canonical(self) -> str:
+        return f"{self.of.canonical()}.{self.kind}{self.where!r}"
+
     def evaluate(self, read: Callable[[Leaf], Replicates]) -> Replicates:
         given = self.of.evaluate(read)
         if self.kind == "abs":
@@ -301,35 +324,42 @@ class Reduction(Expression):
         if self.kind == "at" and given.rows:
             return Replicates(values[:, *self._cell(given)])
         if given.x is None:
-            raise CriterionError(f"{self}: {self.kind} needs a curve, {self.of} is a matrix; take .at(row, column) first")
+            raise CriterionError(
+                f"{self}: {self.kind} needs a curve, {self.of} is a matrix; take .at(row, column) first"
+            )
         return Replicates(self._of_curve(given.x, values))
 
     def _cell(self, given: Replicates) -> tuple[int, int]:
-        if len(self.where) != 2 or self.where[0] not in given.rows or self.where[1] not in given.columns:
+        where = tuple(map(str, self.where))  # Matrix names its rows and columns by text
+        if len(where) != 2 or where[0] not in given.rows or where[1] not in given.columns:
             raise CriterionError(
                 f"{self}: the matrix has rows {', '.join(given.rows)} and columns {', '.join(given.columns)}"
             )
-        return given.rows.index(str(self.where[0])), given.columns.index(str(self.where[1]))
+        return given.rows.index(where[0]), given.columns.index(where[1])
 
     def _of_curve(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         match self.kind:
             case "at":
-                near = np.isclose(x, float(self.where[0]), rtol=1e-9, atol=1e-12) if len(self.where) == 1 else []
+                number = len(self.where) == 1 and not isinstance(self.where[0], str)
+                near = np.isclose(x, float(self.where[0]), rtol=1e-9, atol=1e-12) if number else []
                 if not np.any(near):
                     raise CriterionError(f"{self}: the curve's coordinates are {', '.join(f'{v:g}' for v in x)}")
                 return y[:, int(np.argmax(near))]
             case "slope":
+                if len(x) < 2:
+                    raise CriterionError(f"{self}: one point has no slope")
                 centred = x - x.mean()
                 return y @ centred / (centred @ centred)
-            case "argmin":
-                return x[y.argmin(axis=1)]
-            case "argmax":
-                return x[y.argmax(axis=1)]
+            case "argmin" | "argmax":
+                where = x[getattr(y, self.kind)(axis=1)]
+                return np.where(np.isnan(y).any(axis=1), np.nan, where)  # numpy takes nan for the smallest and largest
             case "first":
                 return y[:, 0]
             case "last":
                 return y[:, -1]
             case "monotone":
+                if len(x) < 2:
+                    raise CriterionError(f"{self}: one point has no steps")
                 return (np.diff(y, axis=1) * (1 if self.where[0] == "up" else -1)).min(axis=1)
         raise AssertionError(self.kind)
 
@@ -348,6 +378,9 @@ class Superiority(Expression):
         yield self.a
         yield self.b
 
+    def canonical(self) -> str:
+        return str(self)
+
     def evaluate(self, read: Callable[[Leaf], Replicates]) -> Replicates:
         raise CriterionError(f"{self}: superiority stands alone in a comparison; it joins no arithmetic")
 
@@ -361,8 +394,11 @@ class Criterion:
 
     @property
     def digest(self) -> str:
-        """Tells whether a criterion was edited."""
-        return hashlib.sha256(str(self).encode()).hexdigest()[:16]
+        """Changes exactly when what is judged does: quantities, regions, and whether a region holds its ends."""
+        parts = [
+            f"{p.expression.canonical()} in {p.low!r}, {p.high!r}, {p.closed}, {p.exact_only}" for p in self.parts()
+        ]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     def leaves(self) -> dict[tuple[str, str], Leaf]:
         """The measurements read, each once."""
@@ -413,28 +449,43 @@ class AllOf(Criterion):
         return self.comparisons
 
 
+def _comparison(
+    expression: Expression,
+    low: float,
+    high: float,
+    closed: bool,
+    text: str,
+    *,
+    exact_only: bool = False,
+    because: str = "",
+) -> Comparison:
+    if not any(True for _ in expression.leaves()):
+        raise CriterionError(f"{text}: compares numbers only; a criterion reads at least one measurement")
+    return Comparison(expression, low, high, closed, text, exact_only, because)
+
+
 def _compare(left: Expression, operator: str, right: "Expression | float") -> Comparison:
     right = _expression(right)
     text = f"{left} {operator} {right}"
     # All on one side, so that the interval is of one quantity, paired by replicate.
-    if isinstance(right, Constant):
-        expression, bound = left, right.value
-    elif isinstance(left, Constant):
-        flipped = {">": "<", "<": ">", ">=": "<=", "<=": ">="}[operator]
-        expression, bound, operator = right, left.value, flipped
-    else:
-        expression, bound = left - right, 0.0
-    if not any(True for _ in expression.leaves()):
-        raise CriterionError(f"{text}: compares numbers only; a criterion reads at least one measurement")
-    low, high = (bound, np.inf) if operator[0] == ">" else (-np.inf, bound)
-    return Comparison(expression, float(low), float(high), closed=operator.endswith("="), text=text)
+    expression, bound = (left, right.value) if isinstance(right, Constant) else (left - right, 0.0)
+    low, high = (bound, math.inf) if operator[0] == ">" else (-math.inf, bound)
+    return _comparison(expression, low, high, operator.endswith("="), text)
+
+
+def _bound(owner: str, value: float) -> float:
+    number = _expression(value)
+    if not isinstance(number, Constant):
+        raise CriterionError(f"{owner}: needs a number there, got {value}; compare two quantities by their difference")
+    return number.value
 
 
 def between(quantity: Expression, low: float, high: float) -> Comparison:
     """`low` <= quantity <= `high`."""
+    quantity, low, high = _expression(quantity), _bound("between", low), _bound("between", high)
     if not low < high:
         raise CriterionError(f"between: needs low < high, got {low!r} and {high!r}")
-    return Comparison(quantity, float(low), float(high), closed=True, text=f"{low:g} <= {quantity} <= {high:g}")
+    return _comparison(quantity, low, high, True, f"{Constant(low)} <= {quantity} <= {Constant(high)}")
 
 
 def equivalent(a: Expression, b: "Expression | float", *, margin: float, because: str = "") -> Comparison:
@@ -446,17 +497,18 @@ def equivalent(a: Expression, b: "Expression | float", *, margin: float, because
         margin: The smallest difference that would matter, in the unit of the quantities.
         because: Why that margin.
     """
-    if not (isinstance(margin, int | float) and margin > 0):
+    margin = _bound("equivalent: margin", margin)
+    if not margin > 0:
         raise CriterionError(f"equivalent: margin must be a number > 0, got {margin!r}")
-    difference = a - b
-    return Comparison(difference, -margin, margin, closed=False, text=f"|{difference}| < {margin:g}", because=because)
+    difference = _expression(a) - b
+    return _comparison(difference, -margin, margin, False, f"|{difference}| < {Constant(margin)}", because=because)
 
 
 def equal(a: Expression, b: "Expression | float") -> Comparison:
     """a = b, for exact measurements only (counts and identities); measured ones need :func:`equivalent`."""
-    b = _expression(b)
+    a, b = _expression(a), _expression(b)
     expression, value = (a, b.value) if isinstance(b, Constant) else (a - b, 0.0)
-    return Comparison(expression, value, value, closed=True, text=f"{a} = {b}", exact_only=True)
+    return _comparison(expression, value, value, True, f"{a} = {b}", exact_only=True)
 
 
 def all_of(*criteria: Criterion) -> AllOf:
@@ -473,7 +525,7 @@ def ordered(*quantities: Expression) -> AllOf:
     """Each quantity is smaller than the next."""
     if len(quantities) < 2:
         raise CriterionError(f"ordered: takes at least two quantities, got {len(quantities)}")
-    return all_of(*(a < b for a, b in zip(quantities, quantities[1:], strict=False)))
+    return all_of(*(a < b for a, b in itertools.pairwise(quantities)))
 
 
 def trend(curve: Expression, direction: str) -> Comparison:
