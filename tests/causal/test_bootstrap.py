@@ -36,7 +36,7 @@ def test_percentile_interval_equals_the_loop(skewed):
     generator = torch.Generator().manual_seed(7)
     data = skewed.data.numpy()
     values = []
-    for index in torch.randint(60, (400, 60), generator=generator):
+    for index in torch.randint(60, (400, 60), generator=generator, dtype=torch.int32):
         rows = data[index.numpy()]
         values.append([rows[:, 0].mean(), rows[:, 0].mean() / rows[:, 1].mean()])
     for i, estimate in enumerate(estimates):

@@ -76,7 +76,7 @@ def test_discrete_resamples_equal_re_estimation():
         table, "x", "y", mediators="z", covariates="w", x=1, reference=0, model="discrete", draws=6,
         generator=torch.Generator().manual_seed(5),
     )  # fmt: skip
-    indices = torch.randint(300, (6, 300), generator=torch.Generator().manual_seed(5)).numpy()
+    indices = torch.randint(300, (6, 300), generator=torch.Generator().manual_seed(5), dtype=torch.int32).numpy()
     for i, index in enumerate(indices):
         expected = discrete_twin({name: column[index] for name, column in table.items()}, 1, 0, ("w",))
         assert [getattr(found, name).draws[i] for name in EFFECTS] == pytest.approx(expected, abs=1e-10)
@@ -112,8 +112,9 @@ def test_linear_equals_plain_regressions_and_their_resamples(covariates, interac
         interaction=interaction, draws=5, generator=torch.Generator().manual_seed(5),
     )  # fmt: skip
     expected = linear_twin(table, covariates, interaction, 0.8, 0.1)
+    indices = torch.randint(200, (5, 200), generator=torch.Generator().manual_seed(5), dtype=torch.int32)
     assert [getattr(found, name).value for name in EFFECTS] == pytest.approx(expected, rel=1e-8)
-    for i, index in enumerate(torch.randint(200, (5, 200), generator=torch.Generator().manual_seed(5)).numpy()):
+    for i, index in enumerate(indices.numpy()):
         resample = {name: column[index] for name, column in table.items()}
         expected = linear_twin(resample, covariates, interaction, 0.8, 0.1)
         assert [getattr(found, name).draws[i] for name in EFFECTS] == pytest.approx(expected, rel=1e-8)
@@ -328,6 +329,11 @@ DISCRETE = {**LINEAR, "model": "discrete"}
         (CELLS, {**DISCRETE, "x": 2}, "must take the values compared, got 2, never observed; observed are 0, 1"),
         (CELLS, DISCRETE, r"\(positivity\), got 1 empty, the first at x = 0, z = 1; merge levels"),
         (CELLS, {**DISCRETE, "controlled_at": [9]}, "a value that 'z' take, got 9, never observed"),
+        (
+            {"x": [0, 1] * 4, "z": [0, 0, 1, 1, 0, 0, 0, 0], "w": [0] * 4 + [1] * 4, "y": [1.0] * 8},
+            {**DISCRETE, "covariates": "w", "controlled_at": [1]},
+            r"got 2 empty, the first at x = 0, w = 1, z = 1",
+        ),
         ({**CELLS, "y": list("abcd")}, DISCRETE, "the outcome 'y' must be numeric, got 'a'"),
         ({**CELLS, "w": [0, 1, 0, 1]}, {**DISCRETE, "covariates": "w"}, "positivity"),
         ({**CELLS, "w": [0, 0, 1, 1]}, {**DISCRETE, "covariates": "w"}, "positivity"),

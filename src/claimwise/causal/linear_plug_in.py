@@ -84,7 +84,7 @@ class LinearPlugIn(PlugIn):
         return self.products.sum(0, keepdim=True)
 
     def resampled_statistics(self, index: Int[Tensor, "resamples rows"]) -> Float[Tensor, "resamples statistics"]:
-        flat = (index + self.rows * torch.arange(len(index))[:, None]).flatten()
+        flat = (index + self.rows * torch.arange(len(index), dtype=index.dtype)[:, None]).flatten()
         count = torch.bincount(flat, minlength=len(index) * self.rows).view(len(index), self.rows)
         return count.double() @ self.products
 
