@@ -154,9 +154,13 @@ class _Sources:
 
     def is_ours(self, module: str) -> bool:
         top = module.partition(".")[0]
-        if top not in self.packages and self.beside is not None and _locate_in([self.beside], top) is not None:
+        if top not in self.packages and self.stands_beside(top):
             self.packages.add(top)
         return top in self.packages
+
+    def stands_beside(self, name: str) -> tuple[Path | None, list[Path]] | None:
+        located = _locate_in([self.beside], name) if self.beside is not None else None
+        return located if located and located[0] is not None else None  # a bare folder need not be a package
 
     def is_followed(self, module: str) -> bool:
         in_lab = module == LAB or module.startswith(f"{LAB}.")
@@ -175,7 +179,7 @@ class _Sources:
         if parent:
             package = self.module(parent)
             return _locate_in(package.folders, last) if package else None
-        if self.beside is not None and (located := _locate_in([self.beside], name)):
+        if located := self.stands_beside(name):
             return located
         try:
             spec = importlib.util.find_spec(name)  # imports nothing for a name without dots
@@ -220,7 +224,9 @@ class _Sources:
         found: list[_Target] = []
         if isinstance(origin, str) and isinstance(qualified, str) and (origin, qualified) not in seen:
             found = self.find(origin, qualified.partition(".")[0], seen)
-        return found + [_Definition(module, "__getattr__")] * self.is_followed(module)
+        if not found and self.is_followed(module):
+            found.append(_Definition(module, "__getattr__"))
+        return found
 
     def whole(self, module: str) -> _Target:
         return _WholeModule(module) if self.is_ours(module) else _Outside(module)
@@ -255,8 +261,9 @@ class _Sources:
                 for inner in found:
                     yield from self.descend(inner, rest)
                 return
-            if name.startswith("__"):
-                return
+            source = self.module(target.module)
+            if name.startswith("__") or source is None or name in source.bindings or name in source.imports:
+                return  # known, and not followed
         yield target
 
     def references(self, definition: _Definition) -> list[tuple[Chain, _Target]]:
@@ -430,7 +437,7 @@ class _Module:
                 if headers:
                     for alias in node.names:
                         self._bind(alias.asname or alias.name.partition(".")[0], headers, ast.Pass())
-            elif hasattr(node, "body") or isinstance(node, ast.Match):
+            elif hasattr(node, "body"):
                 header = _header(node)
                 if header is not None:
                     for name in _bound(header):
@@ -516,9 +523,8 @@ def _header(node: ast.stmt) -> ast.stmt | None:
 def _blocks(node: ast.stmt) -> Iterator[list[ast.stmt]]:
     for part in ("body", "orelse", "finalbody"):
         yield getattr(node, part, [])
-    for part in ("handlers", "cases"):
-        for inner in getattr(node, part, []):
-            yield inner.body
+    for handler in getattr(node, "handlers", []):
+        yield handler.body
 
 
 def _unquoted(annotation: ast.expr) -> ast.expr:
@@ -559,6 +565,8 @@ class _Strip(ast.NodeTransformer):
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
         node.returns = None
+        if hasattr(node, "type_params"):  # since Python 3.12
+            node.type_params = []
         node.decorator_list = [decorator for decorator in node.decorator_list if not _declares(decorator)]
         return self._inside(node, False)
 
