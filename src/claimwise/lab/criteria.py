@@ -2,7 +2,8 @@
 
 ``maxout["fgsm_error"] - noise["fgsm_error"] > 0.5`` computes nothing when written: it is a tree that prints itself,
 whose digest tells when it was edited, and that :mod:`claimwise.lab.verdicts` evaluates over replicates once the runs
-are there. What would silently compute the wrong thing (``bool()``, ``and``, ``a < b < c``, ``==``) raises, with the way out.
+are there. What would silently compute the wrong thing (``bool()``, ``and``, ``a < b < c``, ``==``) raises, with the way
+out.
 """
 
 import hashlib

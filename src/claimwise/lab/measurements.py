@@ -26,7 +26,10 @@ def _number(owner: str, value: Any) -> float:
     if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
         value = value.item()
     if isinstance(value, bool | int | float):
-        return float(value)
+        number = float(value)
+        if isinstance(value, int) and int(number) != value:
+            raise ValueError(f"{owner}: {value} has more digits than a float holds; measure it in a larger unit")
+        return number
     raise TypeError(f"{owner}: expected a number, got {value!r}; use Curve, Matrix or PerExample for arrays")
 
 
@@ -148,6 +151,9 @@ class Matrix:
                 f"Matrix: values of shape {values.shape} need that many row and column names, "
                 f"got {len(rows)} and {len(columns)}"
             )
+        for what, names in (("rows", rows), ("columns", columns)):
+            if len(set(names)) != len(names):
+                raise ValueError(f"Matrix: {what} must have different names, got {', '.join(names)}")
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "rows", rows)
         object.__setattr__(self, "columns", columns)

@@ -94,6 +94,8 @@ class Stored:
                     raise CriterionError(f"{self.address}: {name!r} has other coordinates from seed to seed")
                 return Replicates(np.stack([m.y for m in found]), x=x)  # type: ignore[union-attr]
             case Matrix(rows=rows, columns=columns):
+                if any((m.rows, m.columns) != (rows, columns) for m in found):  # type: ignore[union-attr]
+                    raise CriterionError(f"{self.address}: {name!r} has other rows or columns from seed to seed")
                 values = np.stack([m.values for m in found])  # type: ignore[union-attr]
                 return Replicates(values, rows=tuple(rows), columns=tuple(columns))
             case PerExample() | PerTrial() | PerDraw():
