@@ -234,10 +234,10 @@ def bootstrap_rates() -> tuple[Rate, ...]:
     known: dict[tuple[int, int], Interval] = {}
 
     def interval(plus: int, minus: int) -> Interval:
-        """Of error(a) - error(b) when `plus` examples are wrong for a only and `minus` for b only."""
+        """Of error(a) - error(b) when `plus` examples are wrong for a only, `minus` for b only and 50 for both."""
         if (plus, minus) not in known:
             a, b = np.zeros(examples), np.zeros(examples)
-            a[:plus] = b[plus : plus + minus] = 1.0
+            a[:plus] = b[plus : plus + minus] = a[-50:] = b[-50:] = 1.0
             known[plus, minus] = s.paired_bootstrap_interval(lambda m: m[0] - m[1], [a, b])
         return known[plus, minus]
 
@@ -639,13 +639,21 @@ def test_bootstrap_is_deterministic_and_blind_to_order():
     assert s.paired_bootstrap_interval(lambda m: m[0] / (3 + m[1]), [a, b], seed=1) != first
 
 
-def test_bootstrap_of_models_that_agree_everywhere_still_has_width():
-    wrong_on = (np.arange(1000) < 50).astype(float)
-    got = s.paired_bootstrap_interval(lambda m: m[0] - m[1], [np.zeros(1000), np.zeros(1000)])
+@pytest.mark.parametrize("errors", [0, 50, 1000])
+def test_bootstrap_of_models_that_agree_everywhere_still_has_width(errors):
+    """What they share says nothing about how often they might differ."""
+    column = (np.arange(1000) < errors).astype(float)
+    got = s.paired_bootstrap_interval(lambda m: m[0] - m[1], [column, column])
     assert got.estimate == 0
-    assert -0.01 < got.low < 0 < got.high < 0.01
-    same = s.paired_bootstrap_interval(lambda m: m[0] - m[1], [wrong_on, wrong_on])
-    assert same.method == "no spread"  # pairs are never torn: resampling keeps the difference 0
+    assert -0.01 < got.low <= -0.002
+    assert 0.002 <= got.high < 0.01
+
+
+def test_bootstrap_without_spread_is_flagged():
+    assert s.paired_bootstrap_interval(lambda m: m[0], [[0.3] * 50]).method == "no spread"
+    losses = np.random.default_rng(4).normal(size=50)
+    assert s.paired_bootstrap_interval(lambda m: m[0] - m[1], [losses, losses]).method == "no spread"
+    assert s.paired_bootstrap_interval(lambda m: 0 * m[0] + 2, [np.arange(50) % 2]).method == "no spread"
 
 
 def test_bootstrap_in_chunks_has_the_spread_of_the_mean():
