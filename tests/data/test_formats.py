@@ -174,6 +174,7 @@ def test_idx(tmp_path):
         (gzip.compress(b"\0\0\x08\x01\0\0\0\x05abc"), "announces \\[5\\] but holds 3 bytes"),
         (gzip.compress(b""), "is not an idx file"),
     ],
+    ids=["another format", "cut short", "empty"],
 )
 def test_other_files_than_idx_are_refused(tmp_path, data, says):
     with pytest.raises(ValueError, match=says):

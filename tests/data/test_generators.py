@@ -203,6 +203,9 @@ def test_voters_vote_by_their_confusion():
     data = generators.voters(30_000, workers=6, votes=3, classes=3)["all"]
     assert ((data["labels"] >= 0).sum(1) == 3).all()
     np.testing.assert_allclose(data["confusion"].sum(-1), 1)
+    right = np.diagonal(data["confusion"], axis1=1, axis2=2)
+    assert np.ptp(right, axis=1).min() > 0  # skill varies by class ...
+    assert np.abs(data["confusion"][:, 0, 1] - data["confusion"][:, 0, 2]).min() > 0  # ... and errors have favourites
     for worker in range(6):
         for true in range(3):
             given = data["labels"][data["truth"] == true, worker]
