@@ -13,11 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from timing import compare, max_difference, write_table
 from torch import nn
 
 from claimwise.lab import loop as loops
 from claimwise.lab.run import Workspace, _Journal
+from timing import compare, max_difference, write_table
 
 BATCH = 100
 
@@ -71,7 +71,10 @@ def main() -> int:
     """Measure at a tiny step and at one above 2 ms; the exit status tells whether the goal is met."""
     rows, met = [], True
     with tempfile.TemporaryDirectory() as folder:
-        for name, width, layers, examples, epochs in [("tiny step", 16, 1, 2000, 10), ("step above 2 ms", 512, 2, 3000, 1)]:
+        for name, width, layers, examples, epochs in [
+            ("tiny step", 16, 1, 2000, 10),
+            ("step above 2 ms", 512, 2, 3000, 1),
+        ]:
             ours, bare, steps = programs(width, layers, examples, epochs, Path(folder))
             row = compare(
                 f"{name}: {layers} hidden layers of {width}, {steps} steps",
@@ -86,7 +89,8 @@ def main() -> int:
             overhead = step * (1 / row.ratio - 1)
             good = overhead <= 0.05 * step if step >= 2e-3 else overhead <= 40e-6
             met = met and good
-            note = f"a bare step takes {step * 1e6:.0f} µs; the lab adds {overhead * 1e6:.1f} µs ({100 * overhead / step:.1f} %)"
+            share = 100 * overhead / step
+            note = f"a bare step takes {step * 1e6:.0f} µs; the lab adds {overhead * 1e6:.1f} µs ({share:.1f} %)"
             print(f"{row.name}: {note}: {'within' if good else 'ABOVE'} the goal")
             rows.append(type(row)(**{**row.__dict__, "note": note}))
     write_table("lab_loop", rows)

@@ -47,7 +47,8 @@ def table(results: Path, scale: str = "small") -> str:
         own = [o.verdict for o in outcomes if o.fidelity != STAND_IN]
         stand_in = [o.verdict for o in outcomes if o.fidelity == STAND_IN]
         apart = (
-            f"{stand_in.count('confirmed')} hold, {stand_in.count('refuted')} do not, {stand_in.count('undecided')} undec."
+            f"{stand_in.count('confirmed')} hold, {stand_in.count('refuted')} do not, "
+            f"{stand_in.count('undecided')} undecided"
             if stand_in
             else "–"
         )

@@ -49,7 +49,7 @@ def _runs_folder(given: str | None) -> Path:
     return Path(given or os.environ.get("CLAIMWISE_RUNS") or "runs")
 
 
-# list, show, cite ------------------------------------------------------------------------------------------------------
+# list, show, cite -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -155,14 +155,18 @@ class Show:
 
         console = Console()
         console.print(f"[bold]{paper.entry.title}[/bold]", highlight=False)
-        console.print(f"{paper.entry.authors}. {paper.entry.venue}, {paper.entry.year}. {paper.entry.url}\n", highlight=False)
+        console.print(
+            f"{paper.entry.authors}. {paper.entry.venue}, {paper.entry.year}. {paper.entry.url}\n", highlight=False
+        )
         console.print(Markdown(paper.note))
         console.print("\n[bold]Claims[/bold]", highlight=False)
         for claim in paper.claims.values():
             console.print(f"\n{claim.id} [{' '.join(claim.sheet)}; {claim.where}]", markup=False, highlight=False)
             console.print(f"  {claim.says}", markup=False, highlight=False)
             for quantity, figure in claim.reported:
-                console.print(f"  reported: {quantity} = {figure.value:g} ({figure.sure})", markup=False, highlight=False)
+                console.print(
+                    f"  reported: {quantity} = {figure.value:g} ({figure.sure})", markup=False, highlight=False
+                )
             for scale, criterion in claim.criteria.items():
                 console.print(f"  {scale} ({claim.fidelity[scale]}): {criterion}", markup=False, highlight=False)
             if claim.not_tested is not None:
@@ -178,7 +182,9 @@ class Show:
                 power = "one run"
             cost = f"; {row.cost}" if row.cost else ""
             console.print(f"  {row.scale:<6} {row.experiment}: {row.seeds} seed(s), {power}{cost}", highlight=False)
-            console.print(f"         {', '.join(f'{k}={v}' for k, v in row.setup.items())}", markup=False, highlight=False)
+            console.print(
+                f"         {', '.join(f'{k}={v}' for k, v in row.setup.items())}", markup=False, highlight=False
+            )
         return OK
 
 
@@ -231,7 +237,7 @@ class Cite:
         return OK
 
 
-# run, report, check ----------------------------------------------------------------------------------------------------
+# run, report, check ---------------------------------------------------------------------------------------------------
 
 
 def _load(key: str) -> "Paper":
@@ -255,7 +261,9 @@ def _selected(keys: Sequence[str], everything: bool) -> "list[Paper]":
 
 def _require_scale(paper: "Paper", scale: str) -> None:
     if scale not in paper.scales():
-        raise UsageError(f"{paper.key} has no experiment at scale {scale}; it has {', '.join(paper.scales()) or 'none'}")
+        raise UsageError(
+            f"{paper.key} has no experiment at scale {scale}; it has {', '.join(paper.scales()) or 'none'}"
+        )
 
 
 @dataclass(frozen=True)
@@ -534,9 +542,7 @@ class Report:
             runs = runs_at_hand(paper, self.scale, study.seeds, study.workspace, study.hardware)
             if runs:
                 reference = study.reference(paper.key)
-                records.append(
-                    record_of(paper, self.scale, runs, study.workspace, study.hardware, reference=reference)
-                )
+                records.append(record_of(paper, self.scale, runs, study.workspace, study.hardware, reference=reference))
         if not records:
             wanted = f" of {', '.join(self.keys)}" if self.keys else ""
             raise UsageError(
@@ -622,7 +628,7 @@ class Check:
         return UNFAVOURABLE if any(changes.values()) else OK
 
 
-# data ------------------------------------------------------------------------------------------------------------------
+# data -----------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -646,7 +652,8 @@ class DataList:
         width = max(len(entry.name) for entry in listed)
         for entry in listed:
             terms = entry.licence if entry.publish else f"{entry.licence}; not to be published"
-            _print(f"{entry.name:<{width}}  {_size(entry.bytes):>8}  {entry.place:<12} {entry.title} [{terms}] {entry.source}")
+            size = _size(entry.bytes)
+            _print(f"{entry.name:<{width}}  {size:>8}  {entry.place:<12} {entry.title} [{terms}] {entry.source}")
         return OK
 
 
@@ -717,7 +724,7 @@ class DataVerify:
         return UNFAVOURABLE if any(verified.status == "corrupt" for verified in found) else OK
 
 
-# new, doctor -----------------------------------------------------------------------------------------------------------
+# new, doctor ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -764,7 +771,7 @@ class Doctor:
         return OK
 
 
-# dispatch --------------------------------------------------------------------------------------------------------------
+# dispatch -------------------------------------------------------------------------------------------------------------
 
 COMMANDS: dict[str, type[Any]] = {
     "list": List,
@@ -852,7 +859,8 @@ def _dispatch(words: list[str]) -> int:
 
         near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
         raise UsageError(
-            f"unknown command {name!r}; " + (f"did you mean {near[0]!r}?" if near else f"there are {', '.join(COMMANDS)}")
+            f"unknown command {name!r}; "
+            + (f"did you mean {near[0]!r}?" if near else f"there are {', '.join(COMMANDS)}")
         )
     command = _parse(name, words[len(name.split()) :])
     try:

@@ -28,7 +28,9 @@ pytestmark = pytest.mark.xdist_group("quick")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
     """The quick suite's JSON and its run folder."""
     if "CLAIMWISE_QUICK_JSON" in os.environ:
-        return json.loads(Path(os.environ["CLAIMWISE_QUICK_JSON"]).read_text()), Path(os.environ["CLAIMWISE_QUICK_RUNS"])
+        return json.loads(Path(os.environ["CLAIMWISE_QUICK_JSON"]).read_text()), Path(
+            os.environ["CLAIMWISE_QUICK_RUNS"]
+        )
     runs = tmp_path_factory.mktemp("quick") / "runs"
     command = [sys.executable, "-m", "claimwise.cli", "run", "--all", "--json", "--runs", str(runs)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)

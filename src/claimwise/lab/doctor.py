@@ -48,7 +48,9 @@ def examine(runs: Path) -> dict[str, dict[str, Any]]:
     extras = {}
     for extra, modules in _EXTRAS.items():
         missing = [module for module in modules if importlib.util.find_spec(module) is None]
-        extras[extra] = "installed" if not missing else f'missing {", ".join(missing)}: pip install "claimwise[{extra}]"'
+        extras[extra] = (
+            "installed" if not missing else f'missing {", ".join(missing)}: pip install "claimwise[{extra}]"'
+        )
     return {
         "versions": {
             "python": platform.python_version(),

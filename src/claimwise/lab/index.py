@@ -126,7 +126,15 @@ class Index:
                     ended = json.loads((self.runs / result).read_text("utf-8")) if result in sources else {}
                     connection.execute(
                         "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)",
-                        (folder, paper, experiment, seed, ended.get("identity", ""), ended.get("seconds", 0.0), bool(ended)),
+                        (
+                            folder,
+                            paper,
+                            experiment,
+                            seed,
+                            ended.get("identity", ""),
+                            ended.get("seconds", 0.0),
+                            bool(ended),
+                        ),
                     )
             except (ValueError, KeyError, TypeError, OSError):
                 continue  # a folder that is not whole is not indexed; running it again mends it

@@ -1,7 +1,7 @@
 """The one loop: progress, log, checkpoint and resume for any iteration, and its gradient version.
 
 :func:`loop` runs ``step(state, i)`` until a count or a condition. All that the next step depends on stands in `state`,
-a tree of tensors, arrays, numbers, strings and objects with ``state_dict`` (modules, optimisers, generators), so that an
+a tree of tensors, arrays, numbers, strings and objects with ``state_dict`` (modules, optimisers, generators): an
 interrupted loop continues from its last checkpoint to the bit-identical result. :func:`fit` gives it a gradient step.
 
 What stands here determines numbers: its code is part of every run's identity.
@@ -51,7 +51,7 @@ def random_states() -> dict[str, Any]:
         "numpy": [str(kind), np.asarray(keys), int(position), int(has_gauss), float(cached)],
         "python": _listed(random.getstate()),
     }
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         states["cuda"] = torch.cuda.get_rng_state_all()
     return states
 

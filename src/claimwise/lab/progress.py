@@ -51,7 +51,9 @@ class Display:
     def _line(self, what: str) -> None:
         seconds = time.perf_counter() - self._started
         broken = f", {self.broken} broke" if self.broken else ""
-        print(f"claimwise: {self.ended}/{self.total} runs{broken}, {seconds:.0f} s: {what}", file=sys.stderr, flush=True)
+        print(
+            f"claimwise: {self.ended}/{self.total} runs{broken}, {seconds:.0f} s: {what}", file=sys.stderr, flush=True
+        )
         self._last_line = time.perf_counter()
 
     def step(self, address: str, seed: int, loop: str, step: int, total: int | None) -> None:
@@ -72,7 +74,9 @@ class Display:
             self.ended += 1
             self.broken += ended.run is None
             if self._bars is not None:
-                for key in [k for k in self._tasks if k[0].endswith(f".{ended.job.experiment}") and k[1] == ended.job.seed]:
+                for key in [
+                    k for k in self._tasks if k[0].endswith(f".{ended.job.experiment}") and k[1] == ended.job.seed
+                ]:
                     self._bars.remove_task(self._tasks.pop(key))
                 self._bars.update(self._overall, completed=self.ended)
             elif not self.quiet and time.perf_counter() - self._last_line > _QUIET_SECONDS:

@@ -1,4 +1,4 @@
-"""What the lab says of a claim, as plain records: the one form that verdicts produce and that reports, JSON and `check` read."""
+"""What the lab says of a claim, as plain records: the one form that verdicts give and that all reports read."""
 
 import math
 from collections.abc import Mapping

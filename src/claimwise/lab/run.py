@@ -1,9 +1,10 @@
 """A run: one experiment with one setup and one seed, in a folder of its own.
 
 The folder's name holds a digest of everything that determines the numbers and nothing else: experiment, setup, seed,
-device, dtype, threads, versions of torch and numpy, and the code reached from the experiment function. What the run reads
-while it runs (data sets by content hash, shared runs by identity) is written to ``inputs.json`` and compared before the
-folder is used again, so that nobody has to declare it and nobody can forget it. A finished run is reused; an interrupted one resumes.
+device, dtype, threads, versions of torch and numpy, and the code reached from the experiment function. What the run
+reads while it runs (data sets by content hash, shared runs by identity) is written to ``inputs.json`` and compared before
+the folder is used again, so that nobody has to declare it and nobody can forget it. A finished run is reused; an
+interrupted one resumes.
 
 ===================  =================================================================
 ``config.json``      what was asked: experiment, setup, seed, hardware, code digest
@@ -52,7 +53,7 @@ _CODE_ROOTS = (
     ("claimwise.lab.loop", "loop"),
     ("claimwise.lab.loop", "fit"),
 )
-"""Reached by every experiment through its Run, so part of every identity. Loading data is not: the content hash covers it."""
+"""Reached by every experiment through its Run, so part of every identity. Loading data is not: its hash covers it."""
 
 
 @dataclass(frozen=True)
@@ -302,7 +303,9 @@ class Run:
     def needs(self, experiment: Experiment, setup: Any) -> FinishedRun:
         """The same seed's run of another experiment, made if it is not there; its identity joins this run's."""
         if not isinstance(experiment, Experiment):
-            raise TypeError(f"{self.experiment.address}: needs(experiment, setup) takes an experiment, got {experiment!r}")
+            raise TypeError(
+                f"{self.experiment.address}: needs(experiment, setup) takes an experiment, got {experiment!r}"
+            )
         states = loops.random_states()  # the other run draws from the same global generators
         wall, cpu = time.perf_counter(), time.process_time()
         finished = execute(experiment, setup, self.seed, self.workspace, self.hardware)
@@ -366,7 +369,7 @@ class Run:
     ) -> dict[str, list[float]]:
         """Gradient descent on shuffled batches: see :func:`claimwise.lab.loop.fit`.
 
-        At full precision the model and the optimiser are stepped as they are; at any other, Lightning Fabric wraps them.
+        At full precision model and optimiser are stepped as they are; at any other, Lightning Fabric wraps them.
         """
         name = self._loop_name(name)
         generator = self.generator(f"fit:{name}")
@@ -495,9 +498,7 @@ def _slots(parent: Path, stem: str) -> list[Path]:
     return [parent / stem, *sorted(parent.glob(f"{stem}.*[0-9]"), key=lambda p: int(p.suffix[1:]))]
 
 
-def find(
-    experiment: Experiment, setup: Any, seed: int, workspace: Workspace, hardware: Hardware
-) -> FinishedRun | None:
+def find(experiment: Experiment, setup: Any, seed: int, workspace: Workspace, hardware: Hardware) -> FinishedRun | None:
     """The finished run of this identity with the inputs of now, if there is one."""
     identity = base_identity(experiment, setup, seed, hardware)
     parent = workspace.runs / experiment.collection.key / experiment.name

@@ -112,7 +112,9 @@ def write_skeleton(key: str, folder: Path) -> Path:
         FileExistsError: if the module is there already; nothing is overwritten.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", key) or keyword.iskeyword(key):
-        raise ValueError(f"a paper's key is lower-case letters, digits and underscores, starting with a letter; got {key!r}")
+        raise ValueError(
+            f"a paper's key is lower-case letters, digits and underscores, starting with a letter; got {key!r}"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{key}.py"
     if path.exists():

@@ -166,9 +166,7 @@ def outcomes(
     return tuple(found)
 
 
-def draw_figures(
-    paper: Paper, runs: Mapping[Experiment, Sequence[FinishedRun]]
-) -> list[tuple[str, str, str, Any]]:
+def draw_figures(paper: Paper, runs: Mapping[Experiment, Sequence[FinishedRun]]) -> list[tuple[str, str, str, Any]]:
     """(name, title, caption, matplotlib figure) for every figure whose experiments all have runs."""
     drawn = []
     for spec in paper.figures:
@@ -191,7 +189,9 @@ def stamp(
         **environment(hardware),
         "data": data,
         "runs": {
-            f"{experiment.name}-seed{run.seed}": run.identity[:16] for experiment, found in runs.items() for run in found
+            f"{experiment.name}-seed{run.seed}": run.identity[:16]
+            for experiment, found in runs.items()
+            for run in found
         },
         "run_seconds": round(sum(run.seconds for found in runs.values() for run in found), 1),
     }

@@ -129,9 +129,7 @@ def _over_seeds(
         if len(measured) == 1 and len(linear[0]) == 1:
             ((key, coefficient),) = measured.items()
             counts = [m for m in samples[key] if isinstance(m, Proportion)]
-            interval = statistics.proportion_interval(
-                [m.successes for m in counts], [m.total for m in counts], level
-            )
+            interval = statistics.proportion_interval([m.successes for m in counts], [m.total for m in counts], level)
             return _scaled(interval, coefficient, linear[1])
         if n == 1 or np.ptp(values) == 0:
             return _mover(measured, linear[1], samples, level, n)
@@ -235,8 +233,8 @@ def _over_positions(
     if what == "draws" and linear is not None:
         combined = np.zeros(len(columns[order[0]])) + linear[1]
         for key, c in linear[0].items():
-            sample = samples[key][0]
-            combined = combined + c * (sample.value if isinstance(sample, Exact) else columns[key])
+            fixed = samples[key][0]
+            combined = combined + c * (fixed.value if isinstance(fixed, Exact) else columns[key])
         interval = statistics.t_interval(combined, level)
         if interval.method == "no spread":
             raise Undecidable("the draws show no spread")
@@ -283,7 +281,7 @@ def _part_reason(part: Comparison, interval: Interval, verdict: str, level: floa
         distance = min(abs(interval.estimate - end) for end in ends)
         half = (interval.high - interval.low) / 2
         quantile = statistics.t_interval(np.arange(interval.n, dtype=float), level)
-        unit = (quantile.high - quantile.low) / 2 / np.std(np.arange(interval.n), ddof=1)  # t / sqrt(n)
+        unit = (quantile.high - quantile.low) / 2 / float(np.std(np.arange(interval.n), ddof=1))  # t / sqrt(n)
         needed = statistics.seeds_to_decide(interval.estimate, half / unit, distance, level)
         text += f"; about {needed} seeds would {would} it" if needed else "; no number of seeds is near deciding it"
     return text

@@ -54,7 +54,9 @@ def _outside() -> dict[str, Listing]:
         if spec is None:
             continue
         roots = list(spec.submodule_search_locations or [])
-        folders = [Path(root, *rest[:-1]) for root in roots] if rest else [Path(spec.origin or ".").parent, *map(Path, roots)]
+        folders = (
+            [Path(root, *rest[:-1]) for root in roots] if rest else [Path(spec.origin or ".").parent, *map(Path, roots)]
+        )
         entries: dict[str, Entry] = {}
         for folder in folders:
             entries |= read_bibliography(folder / READING_LIST)
