@@ -11,9 +11,11 @@ A paper draws like this::
 
     fig, axes = figure()
     mean_band(axes, epsilon, errors, label="maxout", colour=COLOURS.blue)     # errors: (seeds, epsilons)
-    axes.set(xlabel="ε", ylabel="error rate", title="Error against ε")
+    axes.set(xlabel="ε", ylabel="error rate")
     axes.legend()
     return fig
+
+A report prints the figure's title under it; axes have titles only where they tell panels apart.
 
 matplotlib is imported inside the functions: importing this module costs nothing.
 """
@@ -296,12 +298,10 @@ def image_grid(
         else:
             axes.imshow(picture, cmap=cmap, vmin=low, vmax=high)
         axes.set_xlabel(text, fontsize=8.5, labelpad=3)
-    for axes in grid.flat:
+    for i, axes in enumerate(grid.flat):
         axes.set(xticks=[], yticks=[])
         axes.grid(False)
-        axes.spines[:].set_visible(False)
-    for axes in grid.flat[len(pictures) :]:
-        axes.set_facecolor("none")
+        axes.spines[:].set(visible=i < len(pictures), color=RULE, linewidth=0.6)
     for axes, text in zip(grid[:, 0], row_titles, strict=False):
         axes.set_ylabel(text, fontsize=9)
     for axes, text in zip(grid[0], column_titles, strict=False):
@@ -391,8 +391,6 @@ def save(fig: "Figure", folder: Path, name: str) -> tuple[Path, Path]:
     """
     if not re.fullmatch(r"[\w][\w.-]*", name):
         raise ValueError(f"save: a figure's name is made of letters, digits, '.', '_' and '-', got {name!r}")
-    from claimwise.lab.storage import write_atomic
-
     _settle(fig)
     picture = io.BytesIO()
     fig.savefig(picture, format="png", dpi=150, facecolor="white", metadata={"Software": None})
