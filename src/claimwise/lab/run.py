@@ -2,9 +2,9 @@
 
 The folder's name holds a digest of everything that determines the numbers and nothing else: experiment, setup, seed,
 device, dtype, threads, versions of torch and numpy, and the code reached from the experiment function. What the run
-reads while it runs (data sets by content hash, shared runs by identity) is written to ``inputs.json`` and compared before
-the folder is used again, so that nobody has to declare it and nobody can forget it. A finished run is reused; an
-interrupted one resumes.
+reads while it runs (data sets by content hash, shared runs by identity) is written to ``inputs.json`` and compared
+before the folder is used again, so that nobody has to declare it and nobody can forget it. A finished run is reused;
+an interrupted one resumes.
 
 ===================  =================================================================
 ``config.json``      what was asked: experiment, setup, seed, hardware, code digest
