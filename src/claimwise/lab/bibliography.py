@@ -32,7 +32,9 @@ class Entry:
 
     @property
     def year(self) -> int:
-        return int(self.fields.get("year", "0"))
+        """0 where the entry has none ("to appear")."""
+        found = re.search(r"\d{4}", self.fields.get("year", ""))
+        return int(found[0]) if found else 0
 
     @property
     def url(self) -> str:

@@ -5,6 +5,8 @@ Everything is checked where it is declared, so that a paper which imports is wel
 
 import dataclasses
 import inspect
+import json
+import math
 import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -43,6 +45,14 @@ class Plan:
             raise TypeError(f"Plan: {type(self.setup).__name__} must be frozen: @dataclass(frozen=True)")
         if not (isinstance(self.seeds, int) and self.seeds >= 1):
             raise ValueError(f"Plan: seeds must be a whole number >= 1, got {self.seeds!r}")
+        for name, value in dataclasses.asdict(self.setup).items():
+            try:
+                json.dumps(value)
+            except TypeError:
+                raise TypeError(
+                    f"Plan: {type(self.setup).__name__}.{name} must be numbers, strings, booleans, None, or lists, "
+                    f"tuples and dicts of them, since a run is named by its setup; got {value!r}"
+                ) from None
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,8 @@ class Reported:
     def __post_init__(self) -> None:
         if isinstance(self.value, bool) or not isinstance(self.value, int | float):
             raise TypeError(f"Reported: value must be a number, got {self.value!r}")
+        if not math.isfinite(self.value):
+            raise ValueError(f"Reported: value must be finite, got {self.value!r}")
         if self.sure not in typing.get_args(Sureness):
             raise ValueError(f"Reported: sure must be one of {', '.join(typing.get_args(Sureness))}, got {self.sure!r}")
         if self.tolerance is not None and not (self.tolerance >= 0 and self.because):
@@ -116,8 +128,8 @@ class Experiment:
         return self.function(run, setup)
 
     def __getitem__(self, measurement: str) -> Leaf:
-        if not isinstance(measurement, str):
-            raise TypeError(f"{self.address}: a measurement is named by a string, got {measurement!r}")
+        if not (isinstance(measurement, str) and measurement.isidentifier()):
+            raise TypeError(f"{self.address}: a measurement is named by an identifier, got {measurement!r}")
         return Leaf(self, measurement)
 
     def __repr__(self) -> str:
@@ -218,7 +230,9 @@ class Paper(Collection):
         path = self.file.parent / READING_LIST
         entries = read_bibliography(path)
         if self.key not in entries:
-            raise LookupError(f"{self.key}: no entry @...{{{self.key}, in {path}; add one with title, author, year, url")
+            raise LookupError(
+                f"{self.key}: no entry @misc{{{self.key}, ...}} in {path}; add one with title, author, year, url"
+            )
         return entries[self.key]
 
     def claim(
@@ -255,9 +269,11 @@ class Paper(Collection):
         owner = f"{self.key}: claim {id!r}"
         if id in self.claims:
             raise ValueError(f"{owner} is declared twice")
-        for what, given in (("sheet", sheet), ("says", says), ("where", where)):
+        for what, given in (("sheet", _words(sheet)), ("says", says), ("where", where)):
             if not given:
                 raise ValueError(f"{owner}: `{what}` is missing")
+        if not isinstance(fidelity, Mapping | None):
+            raise TypeError(f'{owner}: fidelity is given by scale, e.g. {{"quick": STAND_IN}}, got {fidelity!r}')
         fidelity = dict(fidelity or {})
         if not_tested is not None:
             if holds is not None or fidelity:
@@ -275,6 +291,24 @@ class Paper(Collection):
                 raise ValueError(f"{owner}: a criterion at scale {scale!r} needs its fidelity there")
         if missing := [scale for scale in fidelity if scale not in criteria]:
             raise ValueError(f"{owner}: fidelity is given at {', '.join(missing)}, but no criterion")
+        if isinstance(differences, Mapping) and (unknown := sorted(set(differences) - set(fidelity))):
+            raise ValueError(f"{owner}: `differences` speaks of {', '.join(unknown)}, where the claim is not tested")
+        for quantity, figure in (reported or {}).items():
+            if not isinstance(quantity, Expression | str) or not isinstance(figure, Reported):
+                raise TypeError(
+                    f"{owner}: `reported` maps a measurement (or a name) to Reported(value, sure), "
+                    f"got {quantity!s}: {figure!r}"
+                )
+        if len({str(quantity) for quantity in reported or {}}) < len(reported or {}):
+            raise ValueError(f"{owner}: `reported` names a quantity twice; give each figure a quantity of its own")
+        read = [leaf for criterion in criteria.values() for leaf in criterion.leaves().values()]
+        read += [leaf for quantity in reported or {} if isinstance(quantity, Expression) for leaf in quantity.leaves()]
+        for leaf in read:
+            if self.experiments.get(leaf.experiment.name) is not leaf.experiment:
+                raise ValueError(
+                    f"{owner}: reads {leaf}, which is no experiment of this paper; "
+                    f"measure it in one that gets the shared run by run.needs"
+                )
         claim = Claim(
             paper=self,
             id=id,
@@ -302,9 +336,14 @@ class Paper(Collection):
     def figure(
         self, *experiments: Experiment, title: str = "", caption: str = ""
     ) -> Callable[[Callable[..., Any]], FigureSpec]:
-        """Declare a figure drawn from the stored measurements of all seeds, at every scale that all experiments have."""
+        """Declare a figure drawn from stored measurements of all seeds, at every scale that its experiments have."""
         if not experiments or not all(isinstance(e, Experiment) for e in experiments):
             raise TypeError(f"{self.key}: @paper.figure takes the experiments it reads, got {experiments!r}")
+        for experiment in experiments:
+            if self.experiments.get(experiment.name) is not experiment:
+                raise ValueError(f"{self.key}: @paper.figure reads {experiment!r}, which is not of this paper")
+        if not set.intersection(*(set(experiment.plans) for experiment in experiments)):
+            raise ValueError(f"{self.key}: @paper.figure{experiments}: there is no scale that all of them have")
 
         def declare(draw: Callable[..., Any]) -> FigureSpec:
             spec = FigureSpec(experiments, draw, title or draw.__name__.replace("_", " ").capitalize(), caption)
@@ -323,4 +362,3 @@ class Paper(Collection):
 
     def __repr__(self) -> str:
         return f"<paper {self.key}: {len(self.claims)} claims, {len(self.experiments)} experiments>"
-
