@@ -79,7 +79,8 @@ class Units:
         real = values if values.is_floating_point() else values.to(torch.float64)
         if self.weights is None:
             return real.mean(0)
-        return torch.tensordot(self.weights.to(real), real, dims=1)
+        weights = self.weights if self.weights.dtype == real.dtype else self.weights.to(real)
+        return weights @ real if real.ndim == 1 else torch.tensordot(weights, real, dims=1)
 
 
 class SCM:
@@ -177,7 +178,7 @@ class SCM:
         """Whether no two variables read one source (sources are independent of each other)."""
         return all(set(self.readings[a]).isdisjoint(self.readings[b]) for a, b in combinations(self.order, 2))
 
-    def enumerate(self, *, limit: int = 2**22, device: torch.device | str | None = None) -> Units:
+    def enumerate(self, *, limit: int = 2**22, device: torch.device | str = "cpu") -> Units:
         """Every state of the background with its probability: the product of all sources' values.
 
         Args:
@@ -200,14 +201,14 @@ class SCM:
                 f"SCM.enumerate: at most {limit} states (limit), got {count}; raise limit or use "
                 "sample(draws, generator=...)"
             )
-        weights = torch.ones(count, dtype=torch.float64, device=device)
+        weights = torch.ones(1, dtype=torch.float64, device=device)
         noise = {}
-        repeat = count
-        for (name, source), size in zip(finite.items(), sizes, strict=True):
-            repeat //= size  # the last source varies fastest
-            index = torch.arange(size, device=device).repeat_interleave(repeat).repeat(count // (size * repeat))
-            noise[name] = source.values.to(device)[index]  # (units, *value)
-            weights *= source.probabilities.to(device)[index]
+        for axis, (name, source) in enumerate(finite.items()):  # one axis a source, the last varies fastest
+            weights = torch.outer(weights, source.probabilities.to(device)).flatten()
+            values = source.values.to(device)
+            rest = values.shape[1:]
+            values = values.reshape(*(-1 if other == axis else 1 for other in range(len(sizes))), *rest)
+            noise[name] = values.expand(*sizes, *rest).reshape(count, *rest)  # (units, *value)
         return Units(noise, weights, count)
 
     def sample(self, draws: int, *, generator: torch.Generator) -> Units:
@@ -280,7 +281,8 @@ class SCM:
             else:
                 raise ValueError(f"SCM: {where} must be a number or a tensor, got {type(value).__name__}")
         device = next((noise.device for noise in units.noise.values()), value.device)
-        value = value.to(device)
+        if value.device != device:
+            value = value.to(device)
         if value.ndim == 0:
             value = value.expand(units.count)
         if len(value) != units.count:
