@@ -429,9 +429,11 @@ def data_at_hand() -> Path | None:
 AT_HAND = data_at_hand()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shared_cache(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+    """One for all tests and all workers of this session: decoding CIFAR-10 takes seconds."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
 
 
 @pytest.mark.parametrize("name", Registry())
