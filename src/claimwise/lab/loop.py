@@ -125,6 +125,7 @@ def fit(
     also: Mapping[str, Any] | None = None,
     backward: Callable[[Tensor], Any] = torch.Tensor.backward,
     run_model: Callable[..., Any] | None = None,
+    share: tuple[int, int] = (0, 1),
     name: str = "fit",
 ) -> dict[str, list[float]]:
     """Minimise `objective(model, *batch)` over shuffled batches of `data`: gradient descent on :func:`loop`.
@@ -146,6 +147,8 @@ def fit(
         also: Further state that `after_step` keeps, e.g. an average of the weights.
         backward: How the loss is differentiated.
         run_model: What is passed to `objective` where it is not `model` itself (a wrapped model).
+        share: (rank, ranks): every batch is divided among that many processes whose gradients are averaged. A share's
+            loss is weighted by its size, so that the average is the whole batch's gradient.
         name: The loop's name within its run.
 
     Returns:
@@ -159,6 +162,7 @@ def fit(
     if epochs < 1 or batch_size < 1:
         raise ValueError(f"fit: epochs and batch_size must be >= 1, got {epochs} and {batch_size}")
     n = len(data[0])
+    rank, ranks = share
     per_epoch = -(-n // batch_size)
     called = model if run_model is None else run_model
     state: dict[str, Any] = {
@@ -175,7 +179,11 @@ def fit(
         batch_index = i % per_epoch
         if batch_index == 0:
             state["order"] = torch.randperm(n, generator=generator)
-        index = state["order"][batch_index * batch_size : (batch_index + 1) * batch_size].to(data[0].device)
+        whole = state["order"][batch_index * batch_size : (batch_index + 1) * batch_size]
+        index = (whole if ranks == 1 else whole[rank::ranks]).to(data[0].device)
+        weight = len(index) * ranks / len(whole)
+        if weight == 0:  # fewer examples than processes: every process takes part, this one without effect
+            index = whole[:1].to(data[0].device)
         batch = tuple(t[index] for t in data)
         if transform is not None:
             batch = transform(batch, generator)
@@ -183,11 +191,11 @@ def fit(
             schedule(optimizer, i)
         optimizer.zero_grad(set_to_none=True)
         loss = objective(called, *batch)
-        backward(loss)
+        backward(loss if weight == 1 else loss * weight)
         optimizer.step()
         if after_step is not None:
             after_step(i)
-        state["loss_sum"].add_(loss.detach(), alpha=len(index) / n)
+        state["loss_sum"].add_(loss.detach(), alpha=weight * len(whole) / n)
         if batch_index + 1 < per_epoch:
             return None
         mean = state["loss_sum"].item()

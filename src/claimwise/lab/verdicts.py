@@ -131,7 +131,7 @@ def _over_seeds(
             counts = [m for m in samples[key] if isinstance(m, Proportion)]
             interval = statistics.proportion_interval([m.successes for m in counts], [m.total for m in counts], level)
             return _scaled(interval, coefficient, linear[1])
-        if n == 1 or np.ptp(values) == 0:
+        if n > 1 and np.ptp(values) == 0:
             return _mover(measured, linear[1], samples, level, n)
     if n == 1:
         raise Undecidable("one seed tells nothing about how far the quantity varies")
@@ -240,6 +240,8 @@ def _over_positions(
             raise Undecidable("the draws show no spread")
         return interval._replace(method=f"t over {len(combined)} draws")
     interval = statistics.paired_bootstrap_interval(function, [columns[key] for key in order], level)
+    if interval.method == "no spread":
+        raise Undecidable(f"the {what} show no spread")
     return interval._replace(method=f"bootstrap over {len(columns[order[0]])} {what}")
 
 
