@@ -53,10 +53,11 @@ PACKAGE = {
     """,
     "acme/training.py": """
         from acme.numerics import steps
+        from acme.star import *
         from torch.nn.functional import mse_loss as distance
 
         def train(model, rate=0.1):
-            return distance(model(1), steps.descend(rate))
+            return distance(model(1), steps.descend(rate)) + in_the_same_module()
 
         def untouched():
             return 1
@@ -64,8 +65,9 @@ PACKAGE = {
     "acme/numerics/__init__.py": "",
     "acme/numerics/steps.py": """
         import math
+        import random as chance
 
-        ROUNDS = 3
+        ROUNDS = 3 if chance else 4
 
         def descend(rate):
             return math.exp(rate) * ROUNDS
@@ -73,6 +75,9 @@ PACKAGE = {
     "acme/star.py": """
         def starred():
             return 4
+
+        def in_the_same_module():
+            return 12
     """,
     "acme/lazy.py": """
         def late():
@@ -220,7 +225,7 @@ PACKAGE = {
             for name in ("first", "second"):
                 loss += getattr(registered, name)()
             loss += RATES["fast"] + ORDER[0] + LIMIT + nothing_like_this
-            write_json("a", {})
+            write_json(paper.key, {})
             return {"loss": loss, "inner": inner([acme.numerics.steps.descend(1)])}
 
 
@@ -284,7 +289,7 @@ OTHER = [
     ("training.py", "rate=0.1", "rate=0.2", "a default argument of an imported function"),
     ("training.py", "mse_loss as", "l1_loss as", "which function of another package a name means"),
     ("numerics/steps.py", "math.exp(rate)", "math.exp(-rate)", "a helper two modules away"),
-    ("numerics/steps.py", "ROUNDS = 3", "ROUNDS = 4", "a constant two modules away"),
+    ("numerics/steps.py", "ROUNDS = 3 ", "ROUNDS = 5 ", "a constant two modules away"),
     ("numerics/steps.py", "import math", "import numpy as math", "which module of another package a name means"),
     ("models/net.py", "self.gain * self.layer(x)", "self.layer(x)", "a method of a base of a re-exported class"),
     ("models/net.py", "gain = 2.0", "gain = 3.0", "an attribute of a base class"),
@@ -292,6 +297,8 @@ OTHER = [
     ("models/__init__.py", "import Net, Unused", "import Unused as Net", "what is re-exported"),
     ("__init__.py", "import Net as Network", "import Unused as Network", "what a package's name means"),
     ("star.py", "return 4", "return 5", "a starred import"),
+    ("star.py", "return 12", "return 13", "a starred import used where it is made"),
+    ("numerics/steps.py", "random as", "cmath as", "which module of another package is used whole"),
     ("lazy.py", "return 5", "return 6", "a function imported inside a function"),
     ("wrappers.py", "2 * function", "3 * function", "a decorator's code"),
     ("tables.py", '"slow": 0.1', '"slow": 0.2', "a table"),
@@ -377,6 +384,7 @@ def test_what_is_reached(acme):
         "acme.numerics.steps:descend",
         "acme.registered:first",
         "acme.registered:second",
+        "acme.star:in_the_same_module",
         "acme.star:starred",
         "acme.tables:FAST",
         "acme.tables:ORDER",
@@ -396,15 +404,18 @@ def test_neither_place_nor_order_in_files_matters(acme, tmp_path, monkeypatch):
     shutil.copytree(acme, tmp_path / "elsewhere" / "acme")
     monkeypatch.syspath_prepend(tmp_path / "elsewhere")
     steps = tmp_path / "elsewhere" / "acme" / "numerics" / "steps.py"
-    steps.write_text("def descend(rate):\n    return math.exp(rate) * ROUNDS\nROUNDS = 3\nimport math\n")
+    steps.write_text(
+        "def descend(rate):\n    return math.exp(rate) * ROUNDS\n"
+        "import random as chance\nROUNDS = 3 if chance else 4\nimport math\n"
+    )
     assert Path(sys.modules[swim().__module__].__file__).is_relative_to(tmp_path / "elsewhere")
     assert code_digest(swim()) == before
 
 
 def test_a_moved_definition_is_another(acme):
     before = code_digest(swim())
-    edit(acme / "numerics/steps.py", "ROUNDS = 3\n", "from acme.tables import ROUNDS\n")
-    edit(acme / "tables.py", "OTHER = 1", "ROUNDS = 3")
+    edit(acme / "numerics/steps.py", "ROUNDS = 3 if chance else 4\n", "from acme.tables import ROUNDS\n")
+    edit(acme / "tables.py", "OTHER = 1", "import random as chance\nROUNDS = 3 if chance else 4")
     assert code_digest(swim()) != before
 
 
