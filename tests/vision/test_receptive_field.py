@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from claimwise.vision import VGG, ReceptiveField, dense, receptive_field, receptive_fields
+from claimwise.vision import VGG, LocalResponseNormalisation, ReceptiveField, dense, receptive_field, receptive_fields
 
 
 def stack(*sizes, **settings):
@@ -63,7 +63,9 @@ CASES = {
     "nested": nn.Sequential(nn.Sequential(nn.Conv2d(2, 2, 3), nn.BatchNorm2d(2)), nn.Sequential(nn.MaxPool2d(2))),
     "groups": nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.PReLU(), nn.Conv2d(4, 4, 1)),
     "even kernels": nn.Sequential(nn.Conv2d(2, 2, 4, padding="same"), nn.Conv2d(2, 2, 2, 3)),
-    "normalisation": nn.Sequential(nn.Conv2d(2, 6, 3), nn.LocalResponseNorm(3), nn.Dropout(), nn.Conv2d(6, 2, 3)),
+    "normalisation": nn.Sequential(
+        nn.Conv2d(2, 6, 3), nn.LocalResponseNorm(3), LocalResponseNormalisation(), nn.Dropout(), nn.Conv2d(6, 2, 3)
+    ),
 }
 
 

@@ -190,7 +190,7 @@ def test_survives_what_modules_must_survive():
     assert small(dtype=torch.float64)(images(dtype=torch.float64)).dtype == torch.float64
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert model(x).dtype == torch.bfloat16
-    compiled = torch.compile(model, backend="aot_eager")
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(x), expected)
     with torch.no_grad():
         torch.testing.assert_close(compiled(images(64)), model(images(64)))

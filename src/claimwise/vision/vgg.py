@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from claimwise.vision.local_response_normalisation import LocalResponseNormalisation
 from claimwise.vision.vgg_initialisation import initialise
 
 CHANNELS = (64, 128, 256, 512, 512)
@@ -88,8 +89,7 @@ class VGG(nn.Module):
 
     Differences from the paper:
         Initialises by Glorot's rule, which section 3.1 found to make the pre-initialisation from network A needless;
-        the paper's own way is ``initialisation="variance 0.01"`` with :func:`preinitialise`. Response normalisation
-        follows AlexNet's formula, whose sum is not divided by the window (torch's layer, like Caffe's, divides).
+        the paper's own way is ``initialisation="variance 0.01"`` with :func:`preinitialise`.
 
     Example:
         >>> import torch
@@ -152,8 +152,7 @@ class VGG(nn.Module):
                 layers.append(_blank(nn.Conv2d, inputs, outputs, kernel, padding=kernel // 2, **made))
                 layers.append(nn.ReLU(inplace=True))
                 if CONFIGURATIONS[configuration].response_normalisation and len(layers) == 2:
-                    # AlexNet: n = 5, k = 2, alpha = 1e-4, beta = .75; torch divides alpha by n, AlexNet does not
-                    layers.append(nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0))
+                    layers.append(LocalResponseNormalisation())
                 inputs = outputs
             if block < pools:
                 layers.append(nn.MaxPool2d(2, 2))
