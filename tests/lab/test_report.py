@@ -528,6 +528,14 @@ class TestHtml:
         for said in (*shown, record().stamp["data"]["mnist"], "@inproceedings{fgsm"):
             assert said in text
 
+    def test_long_lists_of_the_stamp_fold(self, tmp_path):
+        runs = {f"net-seed{i}": f"{i:016x}" for i in range(12)}
+        report.html_report([record(stamp={"runs": runs, "versions": {"torch": "2.13.0"}})], tmp_path)
+        text = (tmp_path / "fgsm-small.html").read_text()
+        assert text.count("<details>") == 1
+        assert "12 entries" in Page(text).text
+        assert all(digest in text for digest in runs.values())
+
     def test_scales_of_a_paper_lead_to_each_other(self, pages):
         assert 'href="fgsm-quick.html"' in pages["fgsm-small.html"]
         assert 'href="fgsm-small.html"' in pages["fgsm-quick.html"]
@@ -641,10 +649,15 @@ class TestMarkdown:
         assert "<script>" not in text
         from markdown_it import MarkdownIt
 
-        html = MarkdownIt("commonmark").enable("table").render(text)
+        html = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
         assert html.count("<td>") == 7 + 7
         assert "<em>" not in html
         assert html.count("<a ") == 1  # the paper's own address
+
+    def test_only_web_addresses_become_links(self):
+        assert "<https://arxiv.org/abs/1412.6572>" in report.markdown_report([record()])
+        for url in ("javascript:alert(1)", "https://x.org/> <script>"):
+            assert url not in report.markdown_report([record(url=url)])
 
 
 class TestJson:
@@ -657,6 +670,9 @@ class TestJson:
         assert [ClaimOutcome.from_json(c).claim for c in paper["claims"]] == [c.claim for c in claims()]
         unknown = next(c for c in paper["claims"] if c["claim"] == "rbf-is-cautious")["measured"]["rbf.confidence"]
         assert (unknown["low"], unknown["high"], unknown["n"]) == (None, None, 1)
+        odd = report.json_report([record(stamp={"speed": math.nan, "shape": (1, math.inf), "path": object})])
+        stamp = json.loads(json.dumps(odd, allow_nan=False))["papers"][0]["stamp"]
+        assert stamp == {"speed": None, "shape": [1, None], "path": "<class 'object'>"}
         exact = next(c for c in paper["claims"] if c["claim"] == "parameters-d")
         assert ClaimOutcome.from_json(exact) == claims()[3]
 

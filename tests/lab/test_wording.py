@@ -82,6 +82,7 @@ def test_measured_text_never_hides_n():
     assert measured_text(Estimate(0.96731, 0.96118, 0.97342, 5)) == "0.967 [0.961, 0.973], n = 5"
     assert measured_text(Estimate(16, 16, 16, 1, "layers", "exact")) == "16 layers exact, n = 1"
     assert measured_text(Estimate(0.3, -math.inf, math.inf, 1, "", "no interval")) == "0.300 no interval, n = 1"
+    assert measured_text(Estimate(0.5, 0.4, 0.6, 5, "fraction")) == "0.500 [0.400, 0.600], n = 5"
     assert interval_text(Estimate(0.3, 0.3, 0.3, 5, "", "t over 5 seeds")) == "no spread"
     assert interval_text(Estimate(0.3, -math.inf, 0.4, 5)) == "[−∞, 0.400]"
 

@@ -44,6 +44,7 @@ from claimwise.lab.wording import (
     quantities,
     reported_text,
     scoreboard,
+    unit_text,
     verdict_text,
 )
 
@@ -195,6 +196,7 @@ def _environment() -> Any:
         shape=lambda claim: ("stand-in-" if _is_apart(claim) else "") + _slug(claim.verdict),
         slug=_slug,
         strip=_strip,
+        unit_text=unit_text,
         verdict_text=verdict_text,
     )
     return environment

@@ -87,8 +87,12 @@ def measured_text(estimate: Estimate) -> str:
         '16 layers exact, n = 1'
     """
     value = estimate_texts(estimate.value, estimate.low, estimate.high)[0]
-    unit = f" {estimate.unit}" if estimate.unit else ""
-    return f"{value}{unit} {interval_text(estimate)}, n = {estimate.n}"
+    return f"{value}{unit_text(estimate)} {interval_text(estimate)}, n = {estimate.n}"
+
+
+def unit_text(estimate: Estimate) -> str:
+    """The unit after a space; none for fractions, which their numbers say."""
+    return f" {estimate.unit}" if estimate.unit not in ("", "fraction") else ""
 
 
 def reported_text(figure: Mapping[str, object]) -> str:
