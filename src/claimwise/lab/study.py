@@ -224,7 +224,9 @@ def record_of(
     if figures:
         from claimwise.lab.figures import themed_svg
 
-        drawn = [FigureRecord(title, themed_svg(fig, title), caption) for _, title, caption, fig in draw_figures(paper, runs)]
+        drawn = [
+            FigureRecord(title, themed_svg(fig, title), caption) for _, title, caption, fig in draw_figures(paper, runs)
+        ]
     entry = paper.entry
     return PaperRecord(
         key=paper.key,
