@@ -323,9 +323,12 @@ class Run:
             records.append(study.record(paper, ended, seconds / len(papers), keep=True))
             if self.record is not None:
                 study.keep_reference(paper, records[-1], ended, Path(self.record))
-        broken = [end for end in ended if end.run is None]
-        for end in broken:
-            sys.stderr.write(f"claimwise: {end.job.experiment}, seed {end.job.seed} broke: {end.error}\n")
+        for end in ended:
+            if end.run is None:
+                sys.stderr.write(f"claimwise: {end.job.experiment}, seed {end.job.seed} broke: {end.error}\n")
+        broken = {f"{record.key}, {what}": why for record in records for what, why in record.broken.items()}
+        for what, why in broken.items():
+            sys.stderr.write(f"claimwise: {what}: {why}\n")
         if self.json:
             claims = [outcome.to_json() for record in records for outcome in record.claims]
             _print_json({"scale": self.scale, "seconds": round(seconds, 3), "claims": claims})
@@ -501,7 +504,7 @@ class _Study:
         if record.broken:
             sys.stderr.write(f"claimwise: {paper.key}: not recorded, {', '.join(record.broken)} broke\n")
             return
-        drawn = [(name, standalone_svg(figure)) for name, _, _, figure in draw_figures(paper, runs_of(paper, ended))]
+        drawn = [(d.name, standalone_svg(d.figure)) for d in draw_figures(paper, runs_of(paper, ended))]
         path = keep_reference(record, folder, Reference.read(folder, paper.key, self.scale), drawn)
         sys.stderr.write(f"claimwise: reference results: {path}\n")
 

@@ -7,10 +7,12 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from claimwise.lab import statistics
+from claimwise.lab.criteria import CriterionError
 from claimwise.lab.measurements import to_stored
 from claimwise.lab.paper import Experiment, Paper
 from claimwise.lab.records import ClaimOutcome, FigureRecord, PaperRecord, PlanRow
@@ -20,6 +22,8 @@ from claimwise.lab.storage import locked, read_json, write_json
 from claimwise.lab.stored import Stored
 from claimwise.lab.suite import Ended, Job
 from claimwise.lab.verdicts import evaluate
+
+UNFIT = "the criterion does not fit the measurements"
 
 
 @dataclass(frozen=True)
@@ -153,26 +157,43 @@ def outcomes(
     found = []
     for claim in paper.claims.values():
         experiments = claim.experiments(scale)
-        outcome = evaluate(
+        judge = partial(
+            evaluate,
             claim,
             scale,
-            results,
             look=max((looks.get(name, 0) for name in experiments), default=0),
-            short=_short(paper, experiments.values(), scale, results),
             broken=broken,
             warning=reference.warning(claim, scale, results) if reference is not None else "",
         )
-        found.append(outcome)
+        try:
+            found.append(judge(results, short=_short(paper, experiments.values(), scale, results)))
+        except (CriterionError, LookupError) as error:  # one claim that is wrong must not hide the others' verdicts
+            found.append(judge({}, short=f"{UNFIT}: {error}"))
     return tuple(found)
 
 
-def draw_figures(paper: Paper, runs: Mapping[Experiment, Sequence[FinishedRun]]) -> list[tuple[str, str, str, Any]]:
-    """(name, title, caption, matplotlib figure) for every figure whose experiments all have runs."""
+@dataclass(frozen=True)
+class Drawn:
+    """A figure of a paper, drawn, or the error of drawing it."""
+
+    name: str
+    title: str
+    caption: str
+    figure: Any = None
+    error: str = ""
+
+
+def draw_figures(paper: Paper, runs: Mapping[Experiment, Sequence[FinishedRun]]) -> list[Drawn]:
+    """Every figure whose experiments all have runs; one that breaks does not keep the others from being drawn."""
     drawn = []
     for spec in paper.figures:
         if all(runs.get(experiment) for experiment in spec.experiments):
             results = {experiment: Stored.of(experiment, runs[experiment]) for experiment in spec.experiments}
-            drawn.append((spec.draw.__name__, spec.title, spec.caption, spec.draw(results)))
+            name = spec.draw.__name__
+            try:
+                drawn.append(Drawn(name, spec.title, spec.caption, spec.draw(results)))
+            except Exception as error:
+                drawn.append(Drawn(name, spec.title, spec.caption, error=f"{type(error).__name__}: {error}"))
     return drawn
 
 
@@ -220,13 +241,18 @@ def record_of(
     figures: bool = True,
 ) -> PaperRecord:
     """The whole record of a paper at a scale, for every report."""
-    drawn: list[FigureRecord] = []
+    pictures: list[FigureRecord] = []
+    broke = dict(broken or {})
     if figures:
         from claimwise.lab.figures import themed_svg
 
-        drawn = [
-            FigureRecord(title, themed_svg(fig, title), caption) for _, title, caption, fig in draw_figures(paper, runs)
-        ]
+        for drawn in draw_figures(paper, runs):
+            if drawn.error:
+                broke[f"figure {drawn.name}"] = drawn.error
+            else:
+                pictures.append(FigureRecord(drawn.title, themed_svg(drawn.figure, drawn.title), drawn.caption))
+    claims = outcomes(paper, scale, runs, workspace, broken=broken, reference=reference)
+    broke |= {f"claim {claim.claim}": claim.reason for claim in claims if claim.reason.startswith(UNFIT)}
     entry = paper.entry
     return PaperRecord(
         key=paper.key,
@@ -239,12 +265,12 @@ def record_of(
         note=paper.note,
         scale=scale,
         seconds=seconds or round(sum(run.seconds for found in runs.values() for run in found), 3),
-        claims=outcomes(paper, scale, runs, workspace, broken=broken, reference=reference),
+        claims=claims,
         plans=plan_rows(paper, [scale]),
-        figures=tuple(drawn),
+        figures=tuple(pictures),
         command=f"claimwise run {paper.key}" + ("" if scale == "quick" else f" --scale {scale}"),
         stamp=stamp(runs, hardware),
-        broken=dict(broken or {}),
+        broken=broke,
         bibtex=entry.source,
     )
 
