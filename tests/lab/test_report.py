@@ -319,7 +319,7 @@ def plain(text):
 class Page(HTMLParser):
     """What a browser makes of a page: its tags, its text, and whether every element closes where it should."""
 
-    VOID = frozenset({"meta", "link", "br", "input", "img", "hr", "path", "circle", "rect", "use"})
+    VOID = frozenset({"meta", "link", "br", "input", "img", "hr", "path", "circle", "rect", "use", "wbr"})
 
     def __init__(self, text):
         super().__init__()
@@ -330,6 +330,8 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
+        if tag == "wbr":
+            self.texts.append("\0")
         if tag not in self.VOID:
             self.open.append(tag)
 
@@ -346,7 +348,7 @@ class Page(HTMLParser):
 
     @property
     def text(self):
-        return plain(" ".join(self.texts))
+        return plain(" ".join(self.texts).replace(" \0 ", ""))
 
     def ids(self):
         return [attributes["id"] for _, attributes in self.tags if "id" in attributes]
@@ -587,6 +589,13 @@ def contrast(a, b):
 
     dark, light = sorted((luminance(a), luminance(b)))
     return (light + 0.05) / (dark + 0.05)
+
+
+def test_seeds_as_a_range_only_where_none_is_missing():
+    assert report._seeds_text((0, 1, 2, 3, 4)) == "0 to 4"
+    assert report._seeds_text((0, 1)) == "0, 1"
+    assert report._seeds_text((0, 2, 3)) == "0, 2, 3"
+    assert report._seeds_text(()) == ""
 
 
 class TestStrip:

@@ -57,6 +57,7 @@ def test_number(value, text):
         ((0.0, 0.0, 0.0), ("0", "0", "0")),
         ((math.nan, -math.inf, math.inf), ("nan", "−∞", "∞")),
         ((0.25, 0.25, 0.25), ("0.250",) * 3),
+        ((0.0, 0.0, 0.00192), ("0", "0", "0.00192")),
     ],
 )
 def test_estimate_texts(given_values, texts):

@@ -284,9 +284,10 @@ def image_grid(
             raise ValueError(f"image_grid: {name} must be {wanted} or none, got {len(given)}")
     spans = _limits(limits, pictures)
     lines = max((text.count("\n") + 1 for text in titles), default=0)
+    longest = max((len(line) for text in row_titles for line in text.split("\n")), default=0)
     tall = max(picture.shape[0] / picture.shape[1] for picture in pictures)
     fig, grid = figure(
-        columns * (size + 0.12) + (0.4 if row_titles else 0.1),
+        columns * (size + 0.12) + 0.1 + 0.075 * longest,  # inches: 9-point letters are about .075 wide
         rows * (size * tall + 0.18 * lines + 0.12) + (0.25 if column_titles else 0) + (0.3 if title else 0.05),
         rows,
         columns,
@@ -303,7 +304,7 @@ def image_grid(
         axes.grid(False)
         axes.spines[:].set(visible=i < len(pictures), color=RULE, linewidth=0.6)
     for axes, text in zip(grid[:, 0], row_titles, strict=False):
-        axes.set_ylabel(text, fontsize=9)
+        axes.set_ylabel(text, fontsize=9, rotation=0, ha="right", va="center")
     for axes, text in zip(grid[0], column_titles, strict=False):
         axes.set_title(text, fontsize=9, loc="center", pad=4)
     if title:

@@ -183,6 +183,7 @@ def _environment() -> Any:
         marks=MARK_SIGNS,
         on_stand_in=ON_STAND_IN,
         anchor=_anchor,
+        breakable=_breakable,
         broken_under=broken_under,
         duration=duration,
         estimate_texts=estimate_texts,
@@ -193,6 +194,7 @@ def _environment() -> Any:
         quantities=quantities,
         reasons=_reasons,
         reported_text=reported_text,
+        seeds_text=_seeds_text,
         shape=lambda claim: ("stand-in-" if _is_apart(claim) else "") + _slug(claim.verdict),
         slug=_slug,
         strip=_strip,
@@ -224,6 +226,20 @@ def _reasons(claim: ClaimOutcome) -> list[tuple[str, str]]:
         else:
             lines[-1] = (lines[-1][0], f"{lines[-1][1]}; {piece}")
     return lines
+
+
+def _breakable(text: str) -> Any:
+    """Text in which a name may break after a dot or an underscore."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"(?<=\w)([._])(?=\w)", r"\1<wbr>", str(escape(text))))
+
+
+def _seeds_text(seeds: Sequence[int]) -> str:
+    """Seeds, the planned 0..N-1 as a range."""
+    if len(seeds) > 2 and tuple(seeds) == tuple(range(len(seeds))):
+        return f"0 to {seeds[-1]}"
+    return ", ".join(map(str, seeds))
 
 
 def _is_link(url: str) -> bool:

@@ -63,8 +63,11 @@ def estimate_texts(value: float, low: float, high: float) -> tuple[str, str, str
     decimals = min(decimals, 8 - math.floor(math.log10(size)))  # beyond nine digits an interval says nothing more
     if size >= 1e6 or size < 1e-4:
         digits = max(0, decimals + math.floor(math.log10(size)))
-        return _three(_set(f"{v:.{digits}e}") if math.isfinite(v) else number(v) for v in given)
-    return _three(_set(f"{v:.{max(0, decimals)}f}") if math.isfinite(v) else number(v) for v in given)
+        form = f".{digits}e"
+    else:
+        form = f".{max(0, decimals)}f"
+    # Nought is nought, not 0.000: it may be an exact count.
+    return _three(_set(f"{v:{form}}") if math.isfinite(v) and v != 0 else number(v) for v in given)
 
 
 def interval_text(estimate: Estimate) -> str:
