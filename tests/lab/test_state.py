@@ -6,6 +6,7 @@ import json
 import math
 import random
 import struct
+import zipfile
 from types import SimpleNamespace
 
 import numpy as np
@@ -167,6 +168,22 @@ def test_any_live_dictionary_can_be_brought_to_any_saved_one(tmp_path, live, sav
 )
 def test_hard_plain_values(tmp_path, value):
     assert bits(there_and_back(tmp_path, [value])) == bits([value])
+
+
+@pytest.mark.parametrize("kind", [dict, collections.OrderedDict, collections.Counter])
+def test_a_dictionary_keeps_its_kind(tmp_path, kind):
+    """Schedules keep their milestones in a Counter and ask it for its elements()."""
+    loaded = there_and_back(tmp_path, [kind({"b": 2, "a": 1})])[0]
+    assert type(loaded) is kind
+    assert list(loaded.items()) == [("b", 2), ("a", 1)]
+
+
+def test_views_that_only_promise_a_conjugate_or_a_sign_are_stored_as_their_values(tmp_path):
+    z = torch.tensor([1 + 2j, 3 - 4j])
+    loaded = there_and_back(tmp_path, {"z": z, "conjugate": z.conj(), "negative": z.conj().imag})
+    assert loaded["z"].tolist() == [1 + 2j, 3 - 4j]
+    assert loaded["conjugate"].tolist() == [1 - 2j, 3 + 4j]
+    assert loaded["negative"].tolist() == [-2.0, 4.0]
 
 
 @pytest.mark.parametrize("value", [np.float64(math.nan), np.bool_(True), np.str_("ε"), np.int8(-3), np.float16(0.1)])
@@ -468,13 +485,15 @@ def test_short_lived_tensors_are_not_taken_for_each_other(tmp_path):
             self.value = value
 
         def state_dict(self):
-            return {"value": torch.full((1000,), self.value).t()}
+            # numpy hands the memory of a small array that is gone to the next one.
+            return {"array": np.full(8, self.value), "tensor": torch.from_numpy(np.full(16, self.value))[::2]}
 
         def load_state_dict(self, state):
             pass
 
     loaded = there_and_back(tmp_path, [Fleeting(float(i)) for i in range(20)])
-    assert [item["value"][0].item() for item in loaded] == list(range(20))
+    assert [item["array"][0] for item in loaded] == list(range(20))
+    assert [item["tensor"][0].item() for item in loaded] == list(range(20))
 
 
 def test_views_that_overlap_are_restored_in_their_one_memory(tmp_path):
@@ -538,9 +557,9 @@ def test_an_expanded_tensor_is_stored_and_replaced(tmp_path):
 
 
 def test_what_others_refer_to_is_kept_and_given_its_saved_value(tmp_path):
-    tensor, array, numbers = torch.zeros(3, requires_grad=True), np.zeros(2), {"step": 0, "old": 1}
+    tensor, array, numbers, items = torch.zeros(3), np.zeros(2), {"step": 0, "old": 1}, [1]
     torch_rng, numpy_rng, python_rng = torch.Generator(), np.random.default_rng(1), random.Random(1)
-    live = {"t": tensor, "a": array, "n": numbers, "l": [1], "rng": (torch_rng, numpy_rng, python_rng)}
+    live = {"t": tensor, "a": array, "n": numbers, "l": items, "rng": (torch_rng, numpy_rng, python_rng)}
     saved = {
         "t": torch.ones(3, requires_grad=True),
         "a": np.ones(2),
@@ -554,6 +573,7 @@ def test_what_others_refer_to_is_kept_and_given_its_saved_value(tmp_path):
     assert restored["t"] is tensor
     assert restored["a"] is array
     assert restored["n"] is numbers
+    assert restored["l"] is items
     assert all(a is b for a, b in zip(restored["rng"], (torch_rng, numpy_rng, python_rng), strict=True))
     assert tensor.is_leaf
 
@@ -649,6 +669,8 @@ def test_arrays_are_npz_that_numpy_reads_and_equal_arrays_are_equal_files(tmp_pa
     save_arrays(tmp_path / "a.npz", arrays)
     save_arrays(tmp_path / "b.npz", arrays)
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.npz") as archive:
+        assert {member.date_time[0] for member in archive.infolist()} == {1980}
     with np.load(tmp_path / "a.npz") as read:
         assert read["file"].tolist() == [0, 1, 2]
         assert read["allow_pickle"].tolist() == [[1, 0], [0, 1]]

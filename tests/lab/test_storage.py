@@ -34,10 +34,20 @@ from claimwise.lab.storage import (
 def start(program, *arguments):
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(program), *map(str, arguments)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def start_together(processes):
+    """Let processes that print "ready" and then wait for their input go at the same time."""
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
 
 
 def finish(process):
@@ -277,6 +287,8 @@ def test_lines_of_several_processes_never_mix(tmp_path):
             """
             import sys
             from claimwise.lab.storage import append_line
+            print("ready", flush=True)
+            input()
             for i in range(1000):
                 append_line(sys.argv[1], {"writer": int(sys.argv[2]), "i": i, "text": "x" * (37 * i % 5000)})
             """,
@@ -285,6 +297,7 @@ def test_lines_of_several_processes_never_mix(tmp_path):
         )
         for number in range(2)
     ]
+    start_together(writers)
     for writer in writers:
         finish(writer)
     lines = read_lines(log)
@@ -302,6 +315,8 @@ def test_the_lock_admits_one_process_at_a_time(tmp_path):
             import pathlib, sys
             from claimwise.lab.storage import locked
             folder = pathlib.Path(sys.argv[1])
+            print("ready", flush=True)
+            input()
             for _ in range(40):
                 with locked(folder / "lock"):
                     count = int((folder / "counter").read_text())
@@ -311,6 +326,7 @@ def test_the_lock_admits_one_process_at_a_time(tmp_path):
         )
         for _ in range(2)
     ]
+    start_together(counters)
     for counter in counters:
         finish(counter)
     assert (tmp_path / "counter").read_text() == "80"

@@ -165,8 +165,7 @@ def save_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
             if not isinstance(array, np.ndarray) or array.dtype.hasobject:
                 kind = f"an array of {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
                 raise TypeError(f"{path}: {name!r}: cannot store {kind}; give an array of numbers or strings")
-            # ZipInfo's fixed date instead of now.
-            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
     write_atomic(path, buffer.getvalue())
 
