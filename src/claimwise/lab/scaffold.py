@@ -90,6 +90,7 @@ def errors(results: Results):
     axes.plot(stored.seeds, stored["test_error"], "o")
     axes.set_xlabel("seed")
     axes.set_ylabel("test error")
+    axes.margins(y=0.1)
     axes.set_ylim(bottom=0)
     return drawing
 '''
