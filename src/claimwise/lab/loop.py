@@ -7,6 +7,7 @@ interrupted loop continues from its last checkpoint to the bit-identical result.
 What stands here determines numbers: its code is part of every run's identity.
 """
 
+import hashlib
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -56,6 +57,18 @@ def random_states() -> dict[str, Any]:
     return states
 
 
+def seed_everything(seed: int) -> None:
+    """Seed the global generators of torch (on every device), NumPy and Python."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def stream(seed: int, name: str) -> int:
+    """The seed of a generator of its own, from the run's seed and a name."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:7], "little")
+
+
 def _listed(value: Any) -> Any:
     return [_listed(v) for v in value] if isinstance(value, tuple | list) else value
 
@@ -89,7 +102,14 @@ def loop(
 
     Returns:
         `state`, as the last step left it.
+
+    Raises:
+        TypeError: if `state` is no dictionary, or `until` neither a whole number nor a function.
     """
+    if not isinstance(state, dict):
+        raise TypeError(f"loop: state must be a dictionary of all that the next step depends on, got {state!r}")
+    if isinstance(until, bool) or not (isinstance(until, int) or callable(until)):
+        raise TypeError(f"loop: until must be a number of steps or a function of the state, got {until!r}")
     i = 0
     saved = journal.load(name)
     if saved is not None:

@@ -4,6 +4,7 @@ Everything is checked where it is declared, so that a paper which imports is wel
 """
 
 import dataclasses
+import importlib
 import inspect
 import json
 import math
@@ -134,6 +135,18 @@ class Experiment:
 
     def __repr__(self) -> str:
         return f"<experiment {self.address}>"
+
+
+def find_experiment(module: str, name: str) -> Experiment:
+    """The experiment that a module declares under a name, importing the module.
+
+    Raises:
+        LookupError: if it declares none of that name.
+    """
+    for value in vars(importlib.import_module(module)).values():
+        if isinstance(value, Collection) and value.module == module and name in value.experiments:
+            return value.experiments[name]
+    raise LookupError(f"{module}: declares no experiment {name!r}")
 
 
 class Collection:

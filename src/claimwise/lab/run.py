@@ -18,17 +18,18 @@ an interrupted one resumes.
 ===================  =================================================================
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import platform
-import random
+import re
 import subprocess
-import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -37,22 +38,29 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 import claimwise
-from claimwise.data import Dataset
+from claimwise.data import DataError, Dataset
 from claimwise.data import load as load_data
 from claimwise.lab import loop as loops
 from claimwise.lab.code_digest import code_digest
 from claimwise.lab.measurements import Measurement, as_measurements, from_stored, to_stored
-from claimwise.lab.paper import Experiment
-from claimwise.lab.state import load_arrays, load_state, save_arrays, save_state
-from claimwise.lab.storage import append_line, locked, read_json, read_lines, write_atomic, write_json, write_lines
-
-_CODE_ROOTS = (
-    ("claimwise.lab.loop", "loop"),
-    ("claimwise.lab.loop", "fit"),
+from claimwise.lab.paper import Experiment, find_experiment
+from claimwise.lab.state import load_arrays, load_state, restore, save_arrays, save_state
+from claimwise.lab.storage import (
+    append_line,
+    locked,
+    read_json,
+    read_lines,
+    remove_leftovers,
+    write_atomic,
+    write_json,
+    write_lines,
 )
+
+_CODE_ROOTS = tuple(("claimwise.lab.loop", name) for name in ("loop", "fit", "seed_everything", "stream"))
 """Reached by every experiment through its Run, so part of every identity. Loading data is not: its hash covers it."""
 
 
@@ -216,8 +224,11 @@ class _Journal:
         self.address = address
         self.seed = seed
         self.workspace = workspace
+        self.streams: list[tuple[str, torch.Generator | np.random.Generator]] = []
+        """Generators that the experiment holds, by name: a step may draw from them."""
         self.last_saved = time.perf_counter()
         self.due = 0.0
+        self._seen: list[str] = []
 
     def _path(self, name: str) -> Path:
         return self.folder / "checkpoints" / f"{name}.safetensors"
@@ -225,25 +236,29 @@ class _Journal:
     def load(self, name: str) -> dict[str, Any] | None:
         path = self._path(name)
         saved = load_state(path) if path.exists() else None
-        step = 0 if saved is None else int(saved["step"])
-        self._forget_log_after(name, step)
+        step = 0
+        if saved is not None:
+            step = int(saved["step"])
+            for (known, live), (stored, at) in zip(self.streams, saved["streams"], strict=False):
+                if known == stored:
+                    restore(live, at)
+        self._rewind_log(name, step)
         self.due = 0.0
         return saved
 
-    def _forget_log_after(self, name: str, step: int) -> None:
-        """Lines logged after the checkpoint are logged again."""
+    def _rewind_log(self, name: str, step: int) -> None:
+        """Lines logged after the checkpoint are logged again; the order is that of a run without interruption."""
         path = self.folder / "log.jsonl"
-        if not path.exists():
-            return
-        lines = list(read_lines(path))
-        kept = [line for line in lines if line.get("loop") != name or line.get("step", 0) <= step]
-        if len(kept) != len(lines):
-            write_lines(path, kept)
+        self._seen.append(name)
+        lines = read_lines(path)
+        earlier = [line for line in lines if line["loop"] in self._seen[:-1]]
+        own = [line for line in lines if line["loop"] == name and line["step"] <= step]
+        later = [line for line in lines if line["loop"] not in self._seen]  # of a loop that has its own checkpoint
+        if earlier + own + later != lines:
+            write_lines(path, earlier + own + later)
 
     def save(self, name: str, step: int, state: dict[str, Any], rng: dict[str, Any]) -> None:
-        path = self._path(name)
-        path.parent.mkdir(exist_ok=True)
-        save_state(path, {"step": step, "state": state, "rng": rng})
+        save_state(self._path(name), {"step": step, "state": state, "rng": rng, "streams": self.streams})
         self.last_saved = time.perf_counter()
 
     def tick(self, name: str, step: int, total: int | None) -> bool:
@@ -257,8 +272,35 @@ class _Journal:
         return time.perf_counter() - self.last_saved >= min(2.0, self.workspace.checkpoint_seconds)
 
     def log(self, name: str, step: int, scalars: Mapping[str, float]) -> None:
+        if taken := {"loop", "step"} & scalars.keys():
+            raise ValueError(f"{self.address}: {name} logs {', '.join(taken)}, which the log has itself; rename it")
         values = {key: float(value) for key, value in scalars.items()}
         append_line(self.folder / "log.jsonl", {"loop": name, "step": step, **values})
+
+
+class _WithinAStep:
+    """The journal of a loop within a step of another: it is part of that step, so only progress is told."""
+
+    def __init__(self, outer: _Journal) -> None:
+        self.outer = outer
+        self.due = 0.0
+
+    def load(self, name: str) -> None:
+        return None
+
+    def save(self, name: str, step: int, state: dict[str, Any], rng: dict[str, Any]) -> None:
+        raise AssertionError("never asked to")
+
+    def tick(self, name: str, step: int, total: int | None) -> bool:
+        self.outer.workspace.progress(self.outer.address, self.outer.seed, name, step, total)
+        self.due = time.perf_counter() + 0.25
+        return False
+
+    def finished(self, name: str, step: int) -> bool:
+        return False
+
+    def log(self, name: str, step: int, scalars: Mapping[str, float]) -> None:
+        pass
 
 
 class Run:
@@ -277,7 +319,10 @@ class Run:
         self.shared_seconds = [0.0, 0.0]
         """Wall and processor time that went into runs of other experiments."""
         self._journal = _Journal(folder, experiment.address, seed, workspace)
-        self._loops = 0
+        self._loops: set[str] = set()
+        self._place = ""
+        """The step of a loop that is under way, e.g. "loop1[3]"."""
+        self._fitting = False
 
     @property
     def device(self) -> torch.device:
@@ -306,12 +351,16 @@ class Run:
             raise TypeError(
                 f"{self.experiment.address}: needs(experiment, setup) takes an experiment, got {experiment!r}"
             )
+        if not any(isinstance(setup, type(plan.setup)) for plan in experiment.plans.values()):
+            raise TypeError(f"{self.experiment.address}: needs({experiment.address}, ...) got the setup {setup!r}")
         states = loops.random_states()  # the other run draws from the same global generators
         wall, cpu = time.perf_counter(), time.process_time()
-        finished = execute(experiment, setup, self.seed, self.workspace, self.hardware)
+        try:
+            finished = execute(experiment, setup, self.seed, self.workspace, self.hardware)
+        finally:
+            loops.set_random_states(states)
         self.shared_seconds[0] += time.perf_counter() - wall
         self.shared_seconds[1] += time.process_time() - cpu
-        loops.set_random_states(states)
         self.inputs["runs"][f"{experiment.address}-{_digest(setup_fields(setup))[:8]}"] = {
             "module": experiment.collection.module,
             "experiment": experiment.name,
@@ -325,21 +374,33 @@ class Run:
         write_json(self.folder / "inputs.json", self.inputs)
 
     # randomness ---------------------------------------------------------------------------------------------------
-    def _stream(self, name: str) -> int:
-        return int.from_bytes(hashlib.sha256(f"{self.seed}:{name}".encode()).digest()[:7], "little")
-
     def generator(self, name: str, device: str | torch.device = "cpu") -> torch.Generator:
-        """A torch generator seeded from the run's seed and a name of its own."""
-        return torch.Generator(device).manual_seed(self._stream(name))
+        """A torch generator seeded from the run's seed and a name of its own; loops keep its state in checkpoints."""
+        generator = torch.Generator(device).manual_seed(loops.stream(self.seed, name))
+        if not self._place:  # one made within a step is that step's
+            self._journal.streams.append((name, generator))
+        return generator
 
     def rng(self, name: str) -> np.random.Generator:
-        """A NumPy generator seeded from the run's seed and a name of its own."""
-        return np.random.default_rng(self._stream(name))
+        """A NumPy generator seeded from the run's seed and a name of its own; loops keep its state in checkpoints."""
+        generator = np.random.default_rng(loops.stream(self.seed, name))
+        if not self._place:
+            self._journal.streams.append((name, generator))
+        return generator
 
     # iteration ----------------------------------------------------------------------------------------------------
-    def _loop_name(self, name: str | None) -> str:
-        self._loops += 1
-        return name or f"loop{self._loops}"
+    def _enter(self, name: str | None) -> tuple[str, loops.Journal]:
+        """The name and the journal of a loop that is about to start."""
+        owner = self.experiment.address
+        if self._fitting:
+            raise RuntimeError(f"{owner}: a loop within a step of fit; give run.loop a step of your own")
+        name = name or f"loop{len(self._loops) + 1}"
+        if not re.fullmatch(r"[\w-]+", name):
+            raise ValueError(f"{owner}: a loop is named by letters, digits, '_' and '-', got {name!r}")
+        if name in self._loops:  # they would share a checkpoint: the second would take itself for done
+            raise ValueError(f"{owner}: two loops are called {name!r}; give each a name of its own")
+        self._loops.add(name)
+        return (f"{self._place}.{name}", _WithinAStep(self._journal)) if self._place else (name, self._journal)
 
     def loop(
         self,
@@ -349,8 +410,21 @@ class Run:
         until: int | Callable[[dict[str, Any]], bool],
         name: str | None = None,
     ) -> dict[str, Any]:
-        """Any iteration, with progress, log, checkpoint and resume: see :func:`claimwise.lab.loop.loop`."""
-        return loops.loop(state, step, until=until, journal=self._journal, name=self._loop_name(name))
+        """Any iteration, with progress, log, checkpoint and resume: see :func:`claimwise.lab.loop.loop`.
+
+        A loop (or fit) within a step is part of that step: it is not checkpointed or logged by itself.
+        """
+        name, journal = self._enter(name)
+        outer, others = self._place, self._loops
+
+        def placed(state: dict[str, Any], i: int) -> Mapping[str, float] | None:
+            self._place, self._loops = f"{name}[{i}]", set()
+            return step(state, i)
+
+        try:
+            return loops.loop(state, placed, until=until, journal=journal, name=name)
+        finally:
+            self._place, self._loops = outer, others
 
     def fit(
         self,
@@ -371,8 +445,8 @@ class Run:
 
         At full precision model and optimiser are stepped as they are; at any other, Lightning Fabric wraps them.
         """
-        name = self._loop_name(name)
-        generator = self.generator(f"fit:{name}")
+        name, journal = self._enter(name)
+        generator = torch.Generator().manual_seed(loops.stream(self.seed, f"fit:{name}"))
         on_device = tuple(t.to(self.device) for t in data)
         run_model: Callable[..., Any] | None = None
         backward: Callable[[Tensor], Any] = Tensor.backward
@@ -388,23 +462,28 @@ class Run:
             )
             run_model, stepped = fabric.setup(model, optimizer)
             backward = fabric.backward
-        return loops.fit(
-            model,
-            objective,
-            on_device,
-            optimizer=stepped,
-            epochs=epochs,
-            batch_size=batch_size,
-            generator=generator,
-            journal=self._journal,
-            schedule=schedule,
-            after_step=after_step,
-            transform=transform,
-            also=also,
-            backward=backward,
-            run_model=run_model,
-            name=name,
-        )
+            also = {"precision": fabric.strategy.precision, "of the experiment": dict(also or {})}  # a loss scale
+        self._fitting = True
+        try:
+            return loops.fit(
+                model,
+                objective,
+                on_device,
+                optimizer=stepped,
+                epochs=epochs,
+                batch_size=batch_size,
+                generator=generator,
+                journal=journal,
+                schedule=schedule,
+                after_step=after_step,
+                transform=transform,
+                also=also,
+                backward=backward,
+                run_model=run_model,
+                name=name,
+            )
+        finally:
+            self._fitting = False
 
     # what it keeps ------------------------------------------------------------------------------------------------
     def save(self, name: str, artefact: Any) -> None:
@@ -421,16 +500,6 @@ class Run:
 
         save(figure, self.folder / "figures", name)
 
-    def log(self, **scalars: float) -> None:
-        """Append scalars to the run's log, outside any loop."""
-        self._journal.log("run", 0, scalars)
-
-
-def _seed_everything(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-
 
 def _inputs_current(inputs: Mapping[str, Any], workspace: Workspace) -> bool:
     """Whether what a run read is what it would read now."""
@@ -438,40 +507,24 @@ def _inputs_current(inputs: Mapping[str, Any], workspace: Workspace) -> bool:
         try:
             if load_data(name, data_dir=workspace.data_dir).content_hash != record["content_hash"]:
                 return False
-        except (OSError, LookupError):
+        except DataError:  # running it again will say so
             return False
     for record in inputs["runs"].values():
-        found = _finished(workspace.runs / _address_folder(record) / record["folder"])
-        if found is None or found.identity != record["identity"] or not _still_current(found, record, workspace):
+        try:
+            experiment = find_experiment(record["module"], record["experiment"])
+        except (ImportError, LookupError):
+            return False
+        folder = workspace.runs / experiment.collection.key / experiment.name / record["folder"]
+        found = _finished(folder)
+        if found is None or found.identity != record["identity"]:
+            return False
+        # The shared run's own code may have been edited, or what it read may have changed.
+        identity = read_json(folder / "config.json")["identity"]
+        if identity["code"] != code_digest(experiment.function, _CODE_ROOTS):
+            return False
+        if not _inputs_current(found.inputs, workspace):
             return False
     return True
-
-
-def _address_folder(record: Mapping[str, Any]) -> Path:
-    collection = sys.modules[record["module"]] if record["module"] in sys.modules else _import(record["module"])
-    experiment = _experiment_of(collection, record["experiment"])
-    return Path(experiment.collection.key) / experiment.name
-
-
-def _import(module: str) -> Any:
-    import importlib
-
-    return importlib.import_module(module)
-
-
-def _experiment_of(module: Any, name: str) -> Experiment:
-    found = getattr(module, name, None)
-    if not isinstance(found, Experiment):
-        raise LookupError(f"{module.__name__}: no experiment {name!r}")
-    return found
-
-
-def _still_current(found: FinishedRun, record: Mapping[str, Any], workspace: Workspace) -> bool:
-    """Whether a shared run's own identity is what it would be now: its code may have been edited."""
-    experiment = _experiment_of(_import(record["module"]), record["experiment"])
-    config = read_json(found.folder / "config.json")
-    code = code_digest(experiment.function, _CODE_ROOTS)
-    return bool(config["identity"]["code"] == code) and _inputs_current(found.inputs, workspace)
 
 
 def _finished(folder: Path) -> FinishedRun | None:
@@ -495,7 +548,14 @@ def _finished(folder: Path) -> FinishedRun | None:
 
 def _slots(parent: Path, stem: str) -> list[Path]:
     """The folders of one base identity: the first, and one more for every other set of inputs."""
-    return [parent / stem, *sorted(parent.glob(f"{stem}.*[0-9]"), key=lambda p: int(p.suffix[1:]))]
+    others = [p for p in parent.glob(f"{stem}.*") if p.suffix[1:].isdecimal()]
+    return [parent / stem, *sorted(others, key=lambda p: int(p.suffix[1:]))]
+
+
+def _usable(folder: Path, workspace: Workspace) -> bool:
+    """Whether a run's folder was begun with the inputs of now."""
+    inputs = folder / "inputs.json"
+    return (folder / "config.json").exists() and _inputs_current(read_json(inputs), workspace)
 
 
 def find(experiment: Experiment, setup: Any, seed: int, workspace: Workspace, hardware: Hardware) -> FinishedRun | None:
@@ -507,6 +567,12 @@ def find(experiment: Experiment, setup: Any, seed: int, workspace: Workspace, ha
         if finished is not None and _inputs_current(finished.inputs, workspace):
             return finished
     return None
+
+
+_one_at_a_time = threading.RLock()
+"""Runs share the process's random generators and threads, so those of one process never overlap."""
+_under_way: list[str] = []
+"""Runs of this process, each needed by the one before."""
 
 
 def execute(
@@ -528,21 +594,52 @@ def execute(
     def waiting() -> None:
         workspace.progress(experiment.address, seed, "waiting for another process", 0, None)
 
-    with locked(parent / f".{stem}.lock", waiting=waiting):
-        slots = _slots(parent, stem)
-        for folder in slots:
-            if not (folder / "config.json").exists():
-                break  # the first slot is free
-            inputs = read_json(folder / "inputs.json") if (folder / "inputs.json").exists() else None
-            if inputs is not None and not _inputs_current(inputs, workspace):
-                continue  # other data or another shared run: kept, not used
-            finished = _finished(folder)
-            if finished is not None:
-                return finished
-            break
-        else:
-            folder = parent / f"{stem}.{len(slots) + 1}"
-        return _execute_in(folder, experiment, setup, seed, identity, workspace, hardware)
+    with _one_at_a_time:
+        if (lock := str(parent / f".{stem}.lock")) in _under_way:
+            raise RecursionError(f"{experiment.address}, seed {seed}: needs itself")
+        with locked(lock, waiting=waiting):
+            slots = _slots(parent, stem)
+            usable = [folder for folder in slots if _usable(folder, workspace)]
+            for folder in usable:
+                if (finished := _finished(folder)) is not None:
+                    return finished
+            if usable:
+                (folder, *_) = usable
+            elif not (slots[0] / "config.json").exists():
+                folder = slots[0]
+            else:  # other data or another shared run: what there is is kept, not used
+                folder = parent / f"{stem}.{max([1, *(int(slot.suffix[1:]) for slot in slots[1:])]) + 1}"
+            _under_way.append(lock)
+            try:
+                return _execute_in(folder, experiment, setup, seed, identity, workspace, hardware)
+            finally:
+                _under_way.remove(lock)
+
+
+@contextlib.contextmanager
+def _conditions(hardware: Hardware) -> Iterator[None]:
+    """What every run computes under, whatever the process did before; what a run changes is put back after it."""
+    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # for libraries imported during the run
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, str(hardware.threads)))
+    try:
+        with threadpool_limits(hardware.threads), torch.inference_mode(False), torch.enable_grad():
+            torch.set_num_threads(hardware.threads)
+            if torch.device(hardware.device).type == "cuda":
+                os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+                torch.backends.cudnn.benchmark = False
+                torch.use_deterministic_algorithms(True, warn_only=True)
+                torch.cuda.init()  # type: ignore[no-untyped-call]  # else its generators could be seeded by a shared run instead of by this one
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_default_dtype(dtype)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _execute_in(
@@ -555,31 +652,29 @@ def _execute_in(
     hardware: Hardware,
 ) -> FinishedRun:
     folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
     run = Run(experiment, setup, seed, hardware, workspace, folder)
+    if (folder / "config.json").exists():  # resumed: its checkpoints stand on what it had read
+        run.inputs = read_json(folder / "inputs.json")
     write_json(folder / "environment.json", environment(hardware))
-    if not (folder / "inputs.json").exists():
-        run._keep_inputs()
+    run._keep_inputs()
     write_json(folder / "config.json", {"identity": identity, "module": experiment.collection.module})
     (folder / "error.txt").unlink(missing_ok=True)
-    threads = torch.get_num_threads()
     started, cpu = time.perf_counter(), time.process_time()
     try:
-        torch.set_num_threads(hardware.threads)
-        if torch.device(hardware.device).type == "cuda":
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-            torch.backends.cudnn.benchmark = False
-            torch.use_deterministic_algorithms(True, warn_only=True)
-        _seed_everything(seed)
-        measurements = as_measurements(experiment.address, experiment(run, setup))
+        with _conditions(hardware):
+            loops.seed_everything(seed)
+            measurements = as_measurements(experiment.address, experiment(run, setup))
     except ExperimentBroke:
         raise
     except Exception as error:
-        if not isinstance(error, OSError):  # a full disk cannot take another file
+        said = "".join(traceback.format_exception_only(error)).strip()
+        try:
             write_atomic(folder / "error.txt", traceback.format_exc())
-        summary = "".join(traceback.format_exception_only(error)).strip()
-        raise ExperimentBroke(f"{experiment.address}, seed {seed}: {summary}\n{traceback.format_exc()}") from error
-    finally:
-        torch.set_num_threads(threads)
+            where = f"traceback in {folder / 'error.txt'}"
+        except OSError:  # a full disk
+            where = traceback.format_exc()
+        raise ExperimentBroke(f"{experiment.address}, seed {seed}: {said}\n{where}") from error
     plain, arrays = to_stored(measurements)
     if arrays:
         save_arrays(folder / "arrays.npz", arrays)
