@@ -490,6 +490,60 @@ def test_a_local_variable_is_not_the_module_of_its_name(tmp_path, monkeypatch):
     assert "acme.data:clean" in comprehended  # a comprehension's variable hides nothing outside of it
 
 
+SCOPES = """
+    from acme import used, unused
+
+    criteria = [name for name in ("a", "b") if unused.criterion(name)]
+    for row in (1, 2):
+        unused.criterion(row)
+    error = unused.criterion(3)
+    count = 0
+
+    def fallback():
+        try:
+            from acme.used import fast as speed
+        except ImportError:
+            speed = 1
+        return speed
+
+    def experiment(run, setup):
+        squares = [name * row for name, row in enumerate(used.values)]
+        try:
+            match run:
+                case [used_up, *row] if (criteria := used_up):
+                    pass
+        except ValueError as error:
+            raise RuntimeError from error
+        def counting(name):
+            global count
+            count += 1
+            return lambda row=fallback(): row + name
+        count = 5
+        return squares, criteria, counting
+"""
+
+
+def test_names_mean_what_their_scope_says(tmp_path, monkeypatch):
+    files = {
+        "acme/__init__.py": "",
+        "acme/used.py": "values = [1]\nother = 2\ndef fast():\n    return 1\n",
+        "acme/unused.py": "def criterion(name):\n    return True\n",
+        "acme/paper.py": SCOPES,
+    }
+    write(tmp_path, files)
+    monkeypatch.syspath_prepend(tmp_path)
+    forget("acme")
+    found = reached(importlib.import_module("acme.paper").experiment)
+    forget("acme")
+    assert found == [
+        "acme.paper:count",
+        "acme.paper:experiment",
+        "acme.paper:fallback",
+        "acme.used:fast",
+        "acme.used:values",
+    ]
+
+
 def test_a_script_has_the_digest_of_its_module_and_brings_its_neighbours(tmp_path, monkeypatch):
     write(
         tmp_path,

@@ -496,16 +496,17 @@ def _chain(node: ast.AST) -> Chain:
     return (node.id, *reversed(attributes)) if isinstance(node, ast.Name) else ()
 
 
-def _bound(node: ast.stmt) -> set[str]:
-    """Names that a statement binds, or whose items or attributes it sets."""
-    names = {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store)}
-    for inner in ast.walk(node):
-        if (
-            isinstance(inner, ast.Attribute | ast.Subscript)
-            and isinstance(inner.ctx, ast.Store)
-            and (c := _chain(inner))
-        ):
-            names.add(c[0])
+def _bound(node: ast.AST) -> set[str]:
+    """Names that code binds in its own scope, or whose items or attributes it sets."""
+    names: set[str] = set()
+    pending = [node]
+    while pending:
+        inner = pending.pop()
+        if isinstance(inner, ast.Name | ast.Attribute | ast.Subscript) and isinstance(inner.ctx, ast.Store):
+            names |= set(_chain(inner)[:1])
+        # The variables of a comprehension are its own, but `:=` in it binds outside.
+        hidden = inner.target if isinstance(inner, ast.comprehension) else None
+        pending += [child for child in ast.iter_child_nodes(inner) if child is not hidden]
     return names
 
 
@@ -638,6 +639,15 @@ class _Names(ast.NodeVisitor):
 
     visit_AsyncFunctionDef = visit_Lambda = visit_FunctionDef
 
+    def visit_ListComp(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp) -> None:
+        self.visit(node.generators[0].iter)  # in the scope around
+        targets = [name for generator in node.generators for name in ast.walk(generator.target)]
+        self.scopes.append({n.id for n in targets if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)})
+        self.generic_visit(node)
+        self.scopes.pop()
+
+    visit_SetComp = visit_GeneratorExp = visit_DictComp = visit_ListComp
+
     def _use(self, chain: Chain) -> None:
         if not any(chain[0] in scope for scope in self.scopes):
             self.chains.add(chain)
@@ -648,7 +658,9 @@ def _local_names(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) 
     arguments = function.args
     names = {argument.arg for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
     names |= {argument.arg for argument in (arguments.vararg, arguments.kwarg) if argument is not None}
-    elsewhere: set[str] = set()
+    elsewhere = {
+        name for node in ast.walk(function) if isinstance(node, ast.Global | ast.Nonlocal) for name in node.names
+    }
     pending: list[ast.AST] = [function.body] if isinstance(function, ast.Lambda) else list(function.body)
     while pending:
         node = pending.pop()
@@ -657,13 +669,12 @@ def _local_names(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) 
             continue
         if isinstance(node, ast.Lambda):
             continue
-        if isinstance(node, ast.Global | ast.Nonlocal):
-            elsewhere |= set(node.names)
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            elsewhere |= {name for name, _, _ in _imported(node, "")}  # also where an `except` gives it another meaning
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             names.add(node.id)
-        for part, value in ast.iter_fields(node):
-            if not (isinstance(node, ast.comprehension) and part == "target"):  # local to the comprehension alone
-                pending += [
-                    inner for inner in (value if isinstance(value, list) else [value]) if isinstance(inner, ast.AST)
-                ]
+        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
+            names.add(node.name)
+        hidden = node.target if isinstance(node, ast.comprehension) else None  # local to the comprehension alone
+        pending += [child for child in ast.iter_child_nodes(node) if child is not hidden]
     return names - elsewhere
