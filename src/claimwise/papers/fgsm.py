@@ -414,6 +414,11 @@ def error_curve(model: nn.Module, x: Tensor, y: Tensor, largest: float) -> Curve
     return Curve(radii, (logits.argmax(2) != y).float().mean(1))
 
 
+def columns(values: Tensor) -> list[str]:
+    """Names for the columns of logits (classes) or of flat images (pixels)."""
+    return [str(k) for k in range(values.shape[-1])]
+
+
 def straightness(logits: Tensor, epsilons: Tensor) -> float:
     """Share of the logits' variance over epsilon that straight lines explain, the mean over examples.
 
@@ -437,7 +442,7 @@ def traced(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, Any]:
         "straight_forward": straightness(logits[forward], epsilons[forward]),
         "straight_back": straightness(logits[back], epsilons[back]),
         "wrong_for_all_epsilon": Proportion(int(wrong.sum()), len(wrong)),
-        "traced_logits": Matrix(logits[:, 0], [f"{e:.1f}" for e in epsilons.tolist()], [str(k) for k in range(10)]),
+        "traced_logits": Matrix(logits[:, 0], [f"{e:.1f}" for e in epsilons.tolist()], columns(logits)),
         "traced_label": int(y[0]),
     }
 
@@ -449,11 +454,6 @@ def shared_directions(model: nn.Module, x: Tensor, y: Tensor, epsilon: float) ->
     classes = int(y.max()) + 1
     of_class = torch.stack([direction[y[:half] == k].mean(0).sign() for k in range(classes)])
     return errors(classified(model, x[half:] + epsilon * of_class[y[half:]], y[half:]))
-
-
-def pixels(rows: Tensor) -> list[str]:
-    """Names of the columns of flat images."""
-    return [str(k) for k in range(rows.shape[1])]
 
 
 def pictures(model: nn.Module, x: Tensor, y: Tensor, epsilon: float, count: int = 3) -> dict[str, Any]:
@@ -471,7 +471,7 @@ def pictures(model: nn.Module, x: Tensor, y: Tensor, epsilon: float, count: int 
         return [f"{kind} {k}" for k in range(len(turned)) for kind in kinds]
 
     return {
-        "pictures": Matrix(images, names("clean", "perturbation", "adversarial"), pixels(x)),
+        "pictures": Matrix(images, names("clean", "perturbation", "adversarial"), columns(x)),
         "predictions": Matrix(said, names("clean", "adversarial"), ["class", "probability"]),
     }
 
@@ -482,7 +482,7 @@ def first_layer(model: nn.Sequential, count: int = 8) -> dict[str, Any]:
     strongest = weight.norm(dim=1).argsort(descending=True)[:count]
     return {
         "sparsity": float(hoyer_sparsity(weight).mean()),
-        "filters": Matrix(weight[strongest], [str(k) for k in range(len(strongest))], pixels(weight)),
+        "filters": Matrix(weight[strongest], [str(k) for k in range(len(strongest))], columns(weight)),
     }
 
 
@@ -870,7 +870,7 @@ def hidden(run: Run, setup: Hidden) -> Measurements:
                 optimizer=torch.optim.SGD(model.parameters(), lr=setup.learning_rate, momentum=0.9),
                 epochs=setup.epochs,
                 batch_size=setup.batch_size,
-                name=f"{kind} {place}",
+                name=f"{kind}-{place}",
             )
             measured[f"{kind}_{place}_error"] = errors(classified(model, x_test, y_test))
     return measured
@@ -885,7 +885,7 @@ def large(run: Run, setup: Large) -> Measurements:
     measured: dict[str, Any] = {}
     for name, objective in (("plain", cross_entropy), ("adversarial", adversarial)):
         best = best_epoch(run, setup, x, y, objective, name)
-        model = train(run, replace(recipe, epochs=best), x, y, objective, name=f"{name} on all")
+        model = train(run, replace(recipe, epochs=best), x, y, objective, name=f"{name}-on-all")
         measured |= {f"{name}_epochs": float(best), **prefixed(name, attacked(model, x_test, y_test, recipe.epsilon))}
     return measured
 
@@ -930,7 +930,7 @@ def best_epoch(run: Run, setup: Large, x: Tensor, y: Tensor, objective: Callable
         "best_epoch": 0,
         "best_error": 1.0,
     }
-    return int(run.loop(state, epoch, until=over, name=f"{name} stopping")["best_epoch"])
+    return int(run.loop(state, epoch, until=over, name=f"{name}-stopping")["best_epoch"])
 
 
 # Claims --------------------------------------------------------------------------------------------------------------
