@@ -493,7 +493,9 @@ def test_a_local_variable_is_not_the_module_of_its_name(tmp_path, monkeypatch):
 SCOPES = """
     from acme import used, unused
 
-    criteria = [name for name in ("a", "b") if unused.criterion(name)]
+    criteria = [id for id in ("a", "b") if unused.criterion(id)]
+    threshold = unused.criterion(4)
+    limits = [1, 2]
     for row in (1, 2):
         unused.criterion(row)
     error = unused.criterion(3)
@@ -507,7 +509,7 @@ SCOPES = """
         return speed
 
     def experiment(run, setup):
-        squares = [name * row for name, row in enumerate(used.values)]
+        squares = [threshold * id(row) for threshold, row in enumerate(used.values)] + [limits for limits in limits]
         try:
             match run:
                 case [used_up, *row] if (criteria := used_up):
@@ -539,6 +541,7 @@ def test_names_mean_what_their_scope_says(tmp_path, monkeypatch):
         "acme.paper:count",
         "acme.paper:experiment",
         "acme.paper:fallback",
+        "acme.paper:limits",
         "acme.used:fast",
         "acme.used:values",
     ]
