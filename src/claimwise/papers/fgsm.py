@@ -476,7 +476,7 @@ def pictures(model: nn.Module, x: Tensor, y: Tensor, epsilon: float, count: int 
     }
 
 
-def first_layer(model: nn.Sequential, count: int = 8) -> dict[str, Any]:
+def first_layer(model: nn.Sequential, count: int = 6) -> dict[str, Any]:
     """How localised the first layer's filters are, and the strongest of them to look at."""
     weight = next(model.parameters()).detach()
     strongest = weight.norm(dim=1).argsort(descending=True)[:count]
@@ -1525,7 +1525,7 @@ def adversarial_digits(results: Results) -> Any:
     "band.",
 )
 def error_against_epsilon(results: Results) -> Any:
-    from claimwise.lab.figures import COLOURS, figure, mean_band
+    from claimwise.lab.figures import COLOURS, MUTED, figure, mean_band
 
     fig, axes = figure()
     for experiment, name, label, colour in (
@@ -1536,7 +1536,7 @@ def error_against_epsilon(results: Results) -> Any:
         stored = results[experiment]
         mean_band(axes, stored.x(name), stored[name], label=label, colour=colour)
     epsilon = results[maxout].setup["epsilon"]
-    axes.axvline(epsilon, color="#59626d", linewidth=0.8, linestyle=":")
+    axes.axvline(epsilon, color=MUTED, linewidth=1, linestyle=":", label="ε of the attack")
     axes.set(xlabel="ε (pixels run from 0 to 1)", ylabel="error rate", ylim=(0, 1.02))
     axes.legend(loc="best")
     return fig
@@ -1576,7 +1576,7 @@ def logits_along_the_direction(results: Results) -> Any:
     maxout,
     hardened,
     title="First-layer filters",
-    caption="The eight strongest linear pieces (seed 0): plain training above, adversarial training below. Each "
+    caption="The six strongest linear pieces (seed 0): plain training above, adversarial training below. Each "
     "filter has its own scale; red takes away, blue adds.",
 )
 def first_layer_filters(results: Results) -> Any:
