@@ -49,7 +49,7 @@ def code_digest(function: Callable[..., Any], extra_roots: Sequence[tuple[str, s
 
     Args:
         function: defined in a module with a source file. One defined inside another function counts with all of it.
-        extra_roots: further (module, qualified name) that always belong, e.g. the loop.
+        extra_roots: further (module, qualified name) that always belong, e.g. the loop; their modules are followed.
 
     Raises:
         ValueError: a root has no source.
@@ -94,7 +94,7 @@ def _reach(function: Callable[..., Any], extra_roots: Sequence[tuple[str, str]])
     function = inspect.unwrap(function)
     if not inspect.isfunction(function):
         raise ValueError(f"code_digest: not a Python function: {function!r}")
-    sources = _Sources(function)
+    sources = _Sources(function, frozenset(module for module, _ in extra_roots))
     root = _Definition(sources.own, function.__qualname__.partition(".")[0])
     pending: list[_Target] = [root, *(_Definition(module, name.partition(".")[0]) for module, name in extra_roots)]
     for target in pending:
@@ -137,7 +137,7 @@ def _label(target: _Target) -> str:
 class _Sources:
     """The modules that are followed, and the way from a name in one of them to where it is defined."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], root_modules: frozenset[str]) -> None:
         try:
             file = inspect.getsourcefile(function)
         except TypeError:
@@ -146,6 +146,7 @@ class _Sources:
             raise ValueError(f"code_digest: {function.__module__}.{function.__qualname__} has no source file")
         self.own = _module_name(function.__module__, file)
         self.modules: dict[str, _Module | None] = {self.own: _load(self.own, Path(file), _folders(self.own))}
+        self.followed_in_lab = FOLLOWED_IN_LAB | root_modules
         self.packages = {"claimwise", self.own.partition(".")[0]}
         # A script or single-file module brings the modules beside it, unless it is installed among strangers.
         folder = Path(file).parent
@@ -164,7 +165,7 @@ class _Sources:
 
     def is_followed(self, module: str) -> bool:
         in_lab = module == LAB or module.startswith(f"{LAB}.")
-        return self.is_ours(module) and (not in_lab or module in FOLLOWED_IN_LAB)
+        return self.is_ours(module) and (not in_lab or module in self.followed_in_lab)
 
     def module(self, name: str) -> "_Module | None":
         """A module of ours by its full name; None when there is none."""
