@@ -490,7 +490,9 @@ def first_layer(model: nn.Sequential, count: int = 6) -> dict[str, Any]:
 
 
 @paper.experiment(
-    quick=Plan(Linear("digits", epochs=20), seeds=5), small=Plan(Linear(), seeds=5), paper=Plan(Linear(), seeds=5)
+    quick=Plan(Linear("digits", epochs=20), seeds=5),
+    small=Plan(Linear(), seeds=5),
+    paper=Plan(Linear(), seeds=5, cost="seconds: `small` is the whole of it"),
 )
 def linear(run: Run, setup: Linear) -> Measurements:
     """Logistic regression on two digits, where the attack is exact."""
@@ -555,7 +557,7 @@ def penalty(epsilon: float) -> dict[str, Exact]:
 @paper.experiment(
     quick=Plan(Shallow("digits", rbf_epochs=10, rbf_learning_rate=0.05, rubbish=2_000), seeds=5),
     small=Plan(Shallow(), seeds=5),
-    paper=Plan(Shallow(), seeds=5),
+    paper=Plan(Shallow(), seeds=5, cost="seconds: `small` is the whole of it"),
 )
 def shallow(run: Run, setup: Shallow) -> Measurements:
     """Softmax regression and radial basis functions, attacked, and shown rubbish."""
@@ -1583,16 +1585,8 @@ def first_layer_filters(results: Results) -> Any:
     from claimwise.lab.figures import image_grid
 
     drawn, titles = [], []
-    for experiment in (maxout, hardened):
+    for experiment, name in ((maxout, "plain"), (hardened, "adversarial")):
         stored = results[experiment]
-        filters = stored["filters"][0]
-        drawn += [w.reshape(round(len(w) ** 0.5), -1) / np.abs(w).max() for w in filters]
-        titles.append(f"sparsity {stored['sparsity'].mean():.2f}")
-    return image_grid(
-        drawn,
-        columns=len(drawn) // 2,
-        limits=(-1, 1),
-        cmap="RdBu",
-        size=0.5,
-        row_titles=[f"{name}\n{text}" for name, text in zip(("plain", "adversarial"), titles, strict=True)],
-    )
+        drawn += [w.reshape(round(len(w) ** 0.5), -1) / np.abs(w).max() for w in stored["filters"][0]]
+        titles.append(f"{name}\nsparsity {stored['sparsity'].mean():.2f}")
+    return image_grid(drawn, columns=len(drawn) // 2, limits=(-1, 1), cmap="RdBu", size=0.5, row_titles=titles)
