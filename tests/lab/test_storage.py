@@ -74,7 +74,7 @@ def same(a, b):
 
 
 @given(json_values)
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_json_round_trip_is_exact(tmp_path_factory, value):
     path = tmp_path_factory.mktemp("json") / "value.json"
     write_json(path, value)
