@@ -7,12 +7,28 @@ from claimwise.causal.table import numeric, read_columns
 NAN = float("nan")
 
 
+class Frame:
+    """A data frame that has columns, but no keys()."""
+
+    def __init__(self, columns):
+        self._columns = columns
+
+    @property
+    def columns(self):
+        return list(self._columns)
+
+    def __getitem__(self, name):
+        return self._columns[name]
+
+
 @pytest.mark.parametrize(
     "table",
     [
         {"a": [1, 2], "b": ["u", "v"]},
         {"a": np.array([1, 2], dtype=np.int8), "b": np.array(["u", "v"], dtype=object)},
         {"a": torch.tensor([1, 2]), "b": ("u", "v")},
+        {"a": torch.tensor([1.0, 2.0], requires_grad=True), "b": ["u", "v"]},
+        Frame({"a": [1, 2], "b": ["u", "v"]}),
         np.array([(1, "u"), (2, "v")], dtype=[("a", "i4"), ("b", "U1")]),
     ],
 )

@@ -84,7 +84,7 @@ def test_what_experiments_measure_is_counted_unit_by_unit():
 
 
 def test_isolating_contrasts_are_found_where_they_exist():
-    """Without interaction, TE - CDE is the indirect effect: kinds of units whose direct effect is the same at both mediators."""
+    """TE - CDE is the indirect effect of units whose direct effect is the same at both mediators."""
     model = module.every_kind_of_unit(2, 2)
     units = module.averages(model, model.enumerate())
     additive = (units["controlled_0"] == units["controlled_1"]).double()

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from claimwise.causal.causal_graph import check_known
 
@@ -12,7 +13,7 @@ def read_columns(table: Any, names: Iterable[str], where: str) -> dict[str, np.n
     """Columns of a table as arrays of equal length, without missing or infinite values.
 
     Args:
-        table: Anything with ``keys()`` and ``table[name]``: a dict of arrays, tensors or lists, a pandas or polars-like
+        table: Anything with ``table[name]`` and ``keys()`` or ``columns``: a dict of arrays, tensors or lists, a
             DataFrame; or a structured NumPy array.
         names: The columns to read.
         where: Prefix of error messages.
@@ -37,13 +38,20 @@ def read_columns(table: Any, names: Iterable[str], where: str) -> dict[str, np.n
             f"{where}: table must have named columns, got an array of shape {table.shape}; "
             "give a dict such as {'x': array[:, 0]}"
         )
-    if not structured and not (hasattr(table, "keys") and hasattr(table, "__getitem__")):
+    named = hasattr(table, "keys") or hasattr(table, "columns")
+    if not structured and not (named and hasattr(table, "__getitem__")):
         raise ValueError(f"{where}: table must map column names to columns, got {type(table).__name__}")
-    known = list(table.dtype.names) if structured else list(table.keys())
+    if structured:
+        known = list(table.dtype.names)
+    else:
+        known = list(table.keys() if hasattr(table, "keys") else table.columns)
     columns: dict[str, np.ndarray] = {}
     for name in names:
         check_known([name], known, where)
-        columns[name] = _clean(np.asarray(table[name]), name, where)
+        column = table[name]
+        if isinstance(column, Tensor):
+            column = column.detach().cpu()
+        columns[name] = _clean(np.asarray(column), name, where)
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"{where}: columns must have equal lengths, got {lengths}")
