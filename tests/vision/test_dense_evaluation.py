@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from claimwise.vision import VGG, dense, dense_posteriors, dense_scores
+from claimwise.vision import VGG, dense, dense_features, dense_posteriors, dense_scores
 
 
 def small(configuration="A", image_size=16, pools=2):
@@ -83,6 +83,24 @@ def test_flip_averages_posteriors_and_is_symmetric():
     assert not torch.allclose(dense_posteriors(model, x), dense_posteriors(model, x, flip=False))
 
 
+def test_features_are_the_last_hidden_layer_averaged_and_of_length_1():
+    model, x = small(), images(24, 16)
+    maps = torch.cat([model.features(x), model.features(x.flip(3))])
+    places = []
+    for i in range(3):
+        units = maps[:, :, i : i + 4].flatten(1)
+        for index in (0, 3):
+            units = (units @ model.classifier[index].weight.T + model.classifier[index].bias).clamp(min=0)
+        places.append(units)
+    mean = torch.stack(places).mean(0)
+    both = mean[:2] + mean[2:]
+    torch.testing.assert_close(dense_features(model, x), both / (both**2).sum(1, keepdim=True).sqrt())
+    torch.testing.assert_close(dense_features(model, x).norm(dim=1), torch.ones(2, dtype=torch.float64))
+    assert not torch.allclose(dense_features(model, x), dense_features(model, x, flip=False))
+    model.classifier[6].weight.data.zero_()
+    assert dense_features(model, x).any()
+
+
 def test_dropout_acts_in_the_mode_of_the_model():
     model, x = small(), images(16, 16)
     assert torch.equal(dense(model)(x), dense(model)(x))
@@ -102,7 +120,9 @@ def test_survives_what_modules_must_survive():
     assert torch.autograd.gradcheck(dense(small(image_size=4, pools=2)), images(4, 8, count=1).requires_grad_())
 
 
-@pytest.mark.parametrize("function", [lambda m, x: dense(m)(x), dense_scores, dense_posteriors])
+@pytest.mark.parametrize("function", [lambda m, x: dense(m)(x), dense_scores, dense_posteriors, dense_features])
 def test_refuses_images_smaller_than_in_training(function):
-    with pytest.raises(ValueError, match=r"dense: the image must be at least 16 pixels .* got 16x12; rescale it"):
+    with pytest.raises(
+        ValueError, match=r"dense(_features)?: the image must be at least 16 pixels .* got 16x12; rescale it"
+    ):
         function(small(), images(16, 12))

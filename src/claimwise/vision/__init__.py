@@ -1,6 +1,6 @@
 """Vision: VGG networks, how they are trained and tested, and what any network sees and costs."""
 
-from claimwise.vision.dense_evaluation import DenseVGG, dense, dense_posteriors, dense_scores
+from claimwise.vision.dense_evaluation import DenseVGG, dense, dense_features, dense_posteriors, dense_scores
 from claimwise.vision.local_response_normalisation import LocalResponseNormalisation
 from claimwise.vision.multi_crop import crop_grid, crop_posteriors, ten_crop
 from claimwise.vision.multiply_accumulates import LayerOperations, MultiplyAccumulates, multiply_accumulates
@@ -28,6 +28,7 @@ __all__ = [
     "crop_grid",
     "crop_posteriors",
     "dense",
+    "dense_features",
     "dense_posteriors",
     "dense_scores",
     "initialise",

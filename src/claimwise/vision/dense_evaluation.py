@@ -4,6 +4,8 @@ Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image 
 https://arxiv.org/abs/1409.1556, section 3.2; after Sermanet et al., "OverFeat", ICLR 2014.
 """
 
+from collections.abc import Iterable
+
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,20 +24,30 @@ class DenseVGG(nn.Module):
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch classes rows columns"]:
         model = self.model
-        if min(images.shape[-2:]) < model.image_size:
-            raise ValueError(
-                f"dense: the image must be at least {model.image_size} pixels high and wide, the size the network was "
-                f"built for, got {images.shape[-2]}x{images.shape[-1]}; rescale it first"
-            )
-        maps = model.features(model.arrange(images))  # (batch, channels, height / 32, width / 32)
-        for layer in model.classifier:
-            if isinstance(layer, nn.Linear):
-                # the first FC layer covers its whole map, the others are 1x1; a view: no weight is copied
-                side = model.map_size if layer is model.classifier[0] else 1
-                maps = F.conv2d(maps, layer.weight.view(layer.out_features, -1, side, side), layer.bias)
-            else:
-                maps = layer(maps)
-        return maps
+        _check_size("dense", model, images)
+        return _convolved(model, model.features(model.arrange(images)), model.classifier)
+
+
+def _check_size(name: str, model: VGG, images: Tensor) -> None:
+    if min(images.shape[-2:]) < model.image_size:
+        raise ValueError(
+            f"{name}: the image must be at least {model.image_size} pixels high and wide, the size the network was "
+            f"built for, got {images.shape[-2]}x{images.shape[-1]}; rescale it first"
+        )
+
+
+def _convolved(
+    model: VGG, maps: Float[Tensor, "batch channels height width"], layers: Iterable[nn.Module]
+) -> Float[Tensor, "batch units rows columns"]:
+    """FC layers of a model as convolutions over its feature maps."""
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            # the first FC layer covers its whole map, the others are 1x1; a view: no weight is copied
+            side = model.map_size if layer is model.classifier[0] else 1
+            maps = F.conv2d(maps, layer.weight.view(layer.out_features, -1, side, side), layer.bias)
+        else:
+            maps = layer(maps)
+    return maps
 
 
 def dense(model: VGG) -> DenseVGG:
@@ -138,3 +150,42 @@ def dense_posteriors(
     """
     posteriors = dense_scores(model, images).softmax(1)
     return (posteriors + dense_scores(model, images.flip(3)).softmax(1)) / 2 if flip else posteriors
+
+
+def dense_features(
+    model: VGG, images: Float[Tensor, "batch channels height width"], *, flip: bool = True
+) -> Float[Tensor, "batch units"]:
+    r"""Image descriptors for another task: the last hidden layer over whole images (appendix B of the paper).
+
+    .. math:: f = \frac{g}{\lVert g \rVert_2}, \quad g = \frac{1}{IJ} \sum_{i, j} h_{:, i, j}
+
+    with :math:`h` the activations of the second hidden FC layer at each position, as in :func:`dense`; :math:`g` is
+    also averaged over the mirror image.
+
+    Args:
+        model: A VGG network, in the mode in which it is to run.
+        images: Images of at least the training size.
+        flip: Whether to average with the mirror image.
+
+    Shape:
+        images ``(batch, channels, height, width)`` -> descriptors ``(batch, fc_width)``, each of length 1 (or 0 where
+        no unit is active).
+
+    Raises:
+        ValueError: The images are smaller than the training images.
+
+    Differences from the paper:
+        None at one scale; for several, stack or average the descriptors of rescaled images, as the paper compares.
+
+    Example:
+        >>> import torch
+        >>> from claimwise.vision import VGG, dense_features
+        >>> model = VGG("A", width=1 / 32, image_size=32, classes=10, pools=3).eval()
+        >>> dense_features(model, torch.rand(2, 3, 40, 40)).shape
+        torch.Size([2, 128])
+    """
+    _check_size("dense_features", model, images)
+    hidden = list(model.classifier)[:5]  # without the last dropout and the scores
+    views = [images, images.flip(3)] if flip else [images]
+    activity = [_convolved(model, model.features(model.arrange(view)), hidden).mean((2, 3)) for view in views]
+    return F.normalize(sum(activity[1:], activity[0]))

@@ -73,6 +73,7 @@ class VGG(nn.Module):
         channels: Channels of the image.
         classes: Number of classes.
         pools: How many of the five blocks end in a pooling, counted from the first: 3 suit images of 32 pixels.
+            On a map of fewer pixels than a kernel most weights only ever see padding, and the signal weakens.
         fc_width: Units of the two hidden FC layers.
         dropout: Probability that a unit of a hidden FC layer is dropped while training. The convolutions have none.
         initialisation: See :func:`initialise`.
