@@ -35,26 +35,32 @@ class Setup:
 '''
 
 
-@pytest.fixture
-def written_paper(tmp_path: Path) -> Iterator[Callable[..., Path]]:
-    """Writes the module of a paper and its entry into a folder of the test; gives the module's path.
+def _write(folder: Path, body: str, key: str | None = None) -> Path:
+    key = key or f"paper_{secrets.token_hex(4)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    module = folder / f"{key}.py"
+    module.write_text(PAPER_HEAD.format(key=key) + textwrap.dedent(body), "utf-8")
+    with (folder / "reading_list.bib").open("a") as bibliography:
+        bibliography.write(
+            f"@misc{{{key},\n  title = {{Paper {key}}},\n  author = {{Author, Ann}},\n  year = 2026,\n}}\n\n"
+        )
+    return module
+
+
+@pytest.fixture(scope="session")
+def write_paper() -> Callable[..., Path]:
+    """Writes the module of a paper and its entry into a folder: `write_paper(folder, body, key=None)` gives its path.
 
     Each has a key of its own, since modules are imported by name; `paper` is `Paper(key)` in the text.
     """
+    return _write
+
+
+@pytest.fixture
+def written_paper(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """`written_paper(body, key=None)`: the same, into the test's own folder; modules are forgotten after the test."""
     before, path = set(sys.modules), list(sys.path)
-
-    def write(body: str, key: str | None = None, folder: Path = tmp_path) -> Path:
-        key = key or f"paper_{secrets.token_hex(4)}"
-        folder.mkdir(parents=True, exist_ok=True)
-        module = folder / f"{key}.py"
-        module.write_text(PAPER_HEAD.format(key=key) + textwrap.dedent(body), "utf-8")
-        with (folder / "reading_list.bib").open("a") as bibliography:
-            bibliography.write(
-                f"@misc{{{key},\n  title = {{Paper {key}}},\n  author = {{Author, Ann}},\n  year = 2026,\n}}\n\n"
-            )
-        return module
-
-    yield write
+    yield lambda body, key=None: _write(tmp_path, body, key)
     sys.path[:] = path
     for name in set(sys.modules) - before:
         if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):

@@ -63,6 +63,8 @@ from claimwise.lab.storage import (
 _CODE_ROOTS = tuple(("claimwise.lab.loop", name) for name in ("loop", "fit", "seed_everything", "stream"))
 """Reached by every experiment through its Run, so part of every identity. Loading data is not: its hash covers it."""
 
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
+
 
 @dataclass(frozen=True)
 class Hardware:
@@ -77,6 +79,8 @@ class Hardware:
     def __post_init__(self) -> None:
         if self.threads < 1:
             raise ValueError(f"Hardware: threads must be >= 1, got {self.threads}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"Hardware: unknown precision {self.precision!r}; use {', '.join(PRECISIONS)}")
         try:
             device = torch.device(self.device)
         except RuntimeError:
@@ -250,11 +254,13 @@ class _Journal:
         """Lines logged after the checkpoint are logged again; the order is that of a run without interruption."""
         path = self.folder / "log.jsonl"
         self._seen.append(name)
+        if not path.exists():
+            return
         lines = read_lines(path)
         earlier = [line for line in lines if line["loop"] in self._seen[:-1]]
         own = [line for line in lines if line["loop"] == name and line["step"] <= step]
         later = [line for line in lines if line["loop"] not in self._seen]  # of a loop that has its own checkpoint
-        if earlier + own + later != lines:
+        if earlier + own + later != lines or len(self._seen) == 1:  # a killed process may have left half a line
             write_lines(path, earlier + own + later)
 
     def save(self, name: str, step: int, state: dict[str, Any], rng: dict[str, Any]) -> None:
