@@ -1295,7 +1295,7 @@ def routes(results: Results) -> Any:
     back = direct - total  # theorem 3
     lines = [
         f"total {total:+.3f}",
-        f"= direct {direct:+.3f} − indirect of the way back ({back:+.3f})",
+        f"= direct {direct:+.3f} − indirect of the way back ({back:+.3f})".replace("-", "−"),
         f"≠ direct {direct:+.3f} + indirect {indirect:+.3f}",
     ]
     axes.text(5, 0.1, "\n".join(lines), ha="center", va="center", fontsize=9.5, linespacing=1.45)
@@ -1399,7 +1399,7 @@ def estimates(results: Results) -> Any:
     axes.axvline(truth, color=INK, linewidth=1.4)
     top = axes.get_ylim()[1]
     axes.set_ylim(0, 1.32 * top)
-    axes.text(truth, 1.02 * top, " truth", color=INK, fontsize=10, va="bottom", ha="left")
+    axes.text(truth, 1.02 * top, "truth ", color=INK, fontsize=10, va="bottom", ha="right")
     axes.legend(loc="upper right", ncols=1)
     axes.set(xlabel="estimated natural direct effect", ylabel="samples")
     return fig
