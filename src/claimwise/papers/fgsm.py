@@ -111,12 +111,12 @@ Batches = tuple[Tensor, Tensor, Tensor, Tensor]
 
 # Settings ------------------------------------------------------------------------------------------------------------
 #
-# Budget of `small`, fixed before the run: 24 minutes of one core for everything, 1440 s. Measured on one seed outside the
-# plan, on a busy machine, in seconds a seed: adversarially trained network 104 and plain one 41 (15 epochs each, which
-# the comparison of their test errors needs most), the two noisy ones 25, four members of an ensemble 20, four
-# strengths of decay 19, six networks perturbed inside 16, the shallow models 16, the rest 7: 248, at five seeds 1240. The
-# network for CIFAR-10 takes about 60, at three seeds 180. Large effects (noise, ensemble, rubbish) get few epochs or a
-# third of the data.
+# Budget of `small`, fixed before the run: 24 minutes of one core for everything, 1440 s. Measured on one seed outside
+# the plan, on a busy machine, in seconds a seed: adversarially trained network 104 and plain one 41 (15 epochs each,
+# which the comparison of their test errors needs most), the two noisy ones 25, four members of an ensemble 20, four
+# strengths of decay 19, six networks perturbed inside 16, the shallow models 16, the rest 7: 248, at five seeds 1240.
+# The network for CIFAR-10 takes about 60, at three seeds 180. Large effects (noise, ensemble, rubbish) get few epochs
+# or a third of the data.
 
 
 @dataclass(frozen=True)
