@@ -30,11 +30,11 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -60,8 +60,13 @@ from claimwise.lab.storage import (
     write_lines,
 )
 
+if TYPE_CHECKING:
+    from claimwise.lab.distributed import Ranks
+
 _CODE_ROOTS = tuple(("claimwise.lab.loop", name) for name in ("loop", "fit", "seed_everything", "stream"))
 """Reached by every experiment through its Run, so part of every identity. Loading data is not: its hash covers it."""
+_RANKS_ROOTS = tuple(("claimwise.lab.distributed", name) for name in ("Ranks", "_stepped"))
+"""Further reached by a run on several devices."""
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 
@@ -75,6 +80,8 @@ class Hardware:
     precision: str = "32-true"
     """Lightning Fabric's name for the precision of training, e.g. "bf16-mixed"."""
     threads: int = 1
+    devices: int = 1
+    """How many processes divide every batch of training among them, each on a device of its own (CUDA) or the CPU."""
 
     def __post_init__(self) -> None:
         if self.threads < 1:
@@ -89,6 +96,12 @@ class Hardware:
             raise ValueError(f"Hardware: device {self.device!r}: no CUDA device is available here; use cpu")
         if device.type == "mps" and not torch.backends.mps.is_available():
             raise ValueError(f"Hardware: device {self.device!r}: no MPS device is available here; use cpu")
+        if self.devices < 1:
+            raise ValueError(f"Hardware: devices must be >= 1, got {self.devices}")
+        if self.devices > 1 and (device.type not in ("cpu", "cuda") or device.index is not None):
+            raise ValueError(f"Hardware: {self.devices} devices are those of cpu or cuda, got device {self.device!r}")
+        if self.devices > 1 and device.type == "cuda" and self.devices > (there := torch.cuda.device_count()):
+            raise ValueError(f"Hardware: {self.devices} devices asked for, but only {there} CUDA device(s) are here")
 
 
 class Progress(Protocol):
@@ -155,6 +168,7 @@ def _digest(value: Any) -> str:
 
 def base_identity(experiment: Experiment, setup: Any, seed: int, hardware: Hardware) -> dict[str, Any]:
     """Everything that determines a run's numbers and is known before it starts."""
+    several = {"devices": hardware.devices} if hardware.devices > 1 else {}
     return {
         "experiment": experiment.address,
         "setup": {"class": type(setup).__qualname__, **setup_fields(setup)},
@@ -165,8 +179,13 @@ def base_identity(experiment: Experiment, setup: Any, seed: int, hardware: Hardw
         "threads": hardware.threads,
         "torch": torch.__version__,
         "numpy": np.__version__,
-        "code": code_digest(experiment.function, _CODE_ROOTS),
+        "code": _code(experiment, hardware.devices),
+        **several,
     }
+
+
+def _code(experiment: Experiment, devices: int) -> str:
+    return code_digest(experiment.function, _CODE_ROOTS if devices == 1 else _CODE_ROOTS + _RANKS_ROOTS)
 
 
 @lru_cache(maxsize=1)
@@ -217,6 +236,7 @@ def environment(hardware: Hardware) -> dict[str, Any]:
         "precision": hardware.precision,
         "dtype": str(torch.get_default_dtype()).removeprefix("torch."),
         "threads": hardware.threads,
+        **({"devices": hardware.devices} if hardware.devices > 1 else {}),
     }
 
 
@@ -284,6 +304,19 @@ class _Journal:
         append_line(self.folder / "log.jsonl", {"loop": name, "step": step, **values})
 
 
+class _ReadingJournal(_Journal):
+    """The journal in a process that computes along: it reads what another one writes."""
+
+    def _rewind_log(self, name: str, step: int) -> None:
+        pass
+
+    def save(self, name: str, step: int, state: dict[str, Any], rng: dict[str, Any]) -> None:
+        pass
+
+    def log(self, name: str, step: int, scalars: Mapping[str, float]) -> None:
+        pass
+
+
 class _WithinAStep:
     """The journal of a loop within a step of another: it is part of that step, so only progress is told."""
 
@@ -313,18 +346,29 @@ class Run:
     """What an experiment is given: its seed, device, data, randomness, loops and folder."""
 
     def __init__(
-        self, experiment: Experiment, setup: Any, seed: int, hardware: Hardware, workspace: Workspace, folder: Path
+        self,
+        experiment: Experiment,
+        setup: Any,
+        seed: int,
+        hardware: Hardware,
+        workspace: Workspace,
+        folder: Path,
+        ranks: "Ranks | None" = None,
     ) -> None:
         self.experiment = experiment
         self.setup = setup
         self.seed = seed
         self.hardware = hardware
         self.workspace = workspace
-        self.folder = folder
+        self.ranks = ranks
+        """This process among those that compute the run, where there are several."""
+        follows = ranks is not None and ranks.rank > 0
+        self.folder = ranks.scratch / f"process{ranks.rank}" if ranks is not None and follows else folder
         self.inputs: dict[str, Any] = {"data": {}, "runs": {}}
         self.shared_seconds = [0.0, 0.0]
         """Wall and processor time that went into runs of other experiments."""
-        self._journal = _Journal(folder, experiment.address, seed, workspace)
+        journal = _ReadingJournal if follows else _Journal
+        self._journal = journal(folder, experiment.address, seed, workspace)
         self._loops: set[str] = set()
         self._place = ""
         """The step of a loop that is under way, e.g. "loop1[3]"."""
@@ -333,7 +377,12 @@ class Run:
     @property
     def device(self) -> torch.device:
         """The device to put models and data on."""
-        return torch.device(self.hardware.device)
+        device = torch.device(self.hardware.device)
+        return device if self.ranks is None or device.type == "cpu" else torch.device(device.type, self.ranks.rank)
+
+    def _first(self, call: Callable[[], Any]) -> Any:
+        """`call()`; where several processes compute, in process 0 before the others."""
+        return call() if self.ranks is None else self.ranks.first(call)
 
     # what it reads ------------------------------------------------------------------------------------------------
     def data(self, name: str) -> Dataset:
@@ -342,7 +391,7 @@ class Run:
         def downloading(file: str, done: int, total: int | None) -> None:
             self.workspace.progress(self.experiment.address, self.seed, f"downloading {file}", done, total)
 
-        dataset = load_data(name, data_dir=self.workspace.data_dir, progress=downloading)
+        dataset = self._first(lambda: load_data(name, data_dir=self.workspace.data_dir, progress=downloading))
         self.inputs["data"][name] = {
             "content_hash": dataset.content_hash,
             "variant": dataset.variant,
@@ -362,7 +411,7 @@ class Run:
         states = loops.random_states()  # the other run draws from the same global generators
         wall, cpu = time.perf_counter(), time.process_time()
         try:
-            finished = execute(experiment, setup, self.seed, self.workspace, self.hardware)
+            finished = self._first(lambda: execute(experiment, setup, self.seed, self.workspace, self.hardware))
         finally:
             loops.set_random_states(states)
         self.shared_seconds[0] += time.perf_counter() - wall
@@ -395,8 +444,11 @@ class Run:
         return generator
 
     # iteration ----------------------------------------------------------------------------------------------------
-    def _enter(self, name: str | None) -> tuple[str, loops.Journal]:
-        """The name and the journal of a loop that is about to start."""
+    def _enter(self, name: str | None, *, apart: bool = False) -> tuple[str, loops.Journal]:
+        """The name and the journal of a loop that is about to start.
+
+        `apart`: processes, where there are several, compute on shares of their own.
+        """
         owner = self.experiment.address
         if self._fitting:
             raise RuntimeError(f"{owner}: a loop within a step of fit; give run.loop a step of your own")
@@ -406,7 +458,9 @@ class Run:
         if name in self._loops:  # they would share a checkpoint: the second would take itself for done
             raise ValueError(f"{owner}: two loops are called {name!r}; give each a name of its own")
         self._loops.add(name)
-        return (f"{self._place}.{name}", _WithinAStep(self._journal)) if self._place else (name, self._journal)
+        if self._place:
+            return f"{self._place}.{name}", _WithinAStep(self._journal)
+        return name, self._journal if self.ranks is None else self.ranks.journal(self._journal, apart=apart)
 
     def loop(
         self,
@@ -450,8 +504,9 @@ class Run:
         """Gradient descent on shuffled batches: see :func:`claimwise.lab.loop.fit`.
 
         At full precision model and optimiser are stepped as they are; at any other, Lightning Fabric wraps them.
+        Where several processes compute, each takes a share of every batch and gradients are averaged.
         """
-        name, journal = self._enter(name)
+        name, journal = self._enter(name, apart=True)
         generator = torch.Generator().manual_seed(loops.stream(self.seed, f"fit:{name}"))
         on_device = tuple(t.to(self.device) for t in data)
         run_model: Callable[..., Any] | None = None
@@ -469,27 +524,40 @@ class Run:
             run_model, stepped = fabric.setup(model, optimizer)
             backward = fabric.backward
             also = {"precision": fabric.strategy.precision, "of the experiment": dict(also or {})}  # a loss scale
+        share: tuple[int, int] = (0, 1)
+        chances: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+        if (ranks := self.ranks) is not None:
+            share = (ranks.rank, ranks.count)
+            chances = ranks.on_its_own(self.seed, f"fit:{name}", self._journal.streams)
+            ranks.as_process_0(model, optimizer)
+            backward = ranks.averaging(backward, model, optimizer)
+            if transform is not None:
+                transform, own = ranks.transforming(transform, self.seed, f"fit:{name}")
+                also = {"transform": own, "of the experiment": dict(also or {})}
         self._fitting = True
         try:
-            return loops.fit(
-                model,
-                objective,
-                on_device,
-                optimizer=stepped,
-                epochs=epochs,
-                batch_size=batch_size,
-                generator=generator,
-                journal=journal,
-                schedule=schedule,
-                after_step=after_step,
-                transform=transform,
-                also=also,
-                backward=backward,
-                run_model=run_model,
-                name=name,
-            )
+            with chances:
+                history = loops.fit(
+                    model,
+                    objective,
+                    on_device,
+                    optimizer=stepped,
+                    epochs=epochs,
+                    batch_size=batch_size,
+                    generator=generator,
+                    journal=journal,
+                    schedule=schedule,
+                    after_step=after_step,
+                    transform=transform,
+                    also=also,
+                    backward=backward,
+                    run_model=run_model,
+                    share=share,
+                    name=name,
+                )
         finally:
             self._fitting = False
+        return history if ranks is None else {key: ranks.mean(values) for key, values in history.items()}
 
     # what it keeps ------------------------------------------------------------------------------------------------
     def save(self, name: str, artefact: Any) -> None:
@@ -526,7 +594,7 @@ def _inputs_current(inputs: Mapping[str, Any], workspace: Workspace) -> bool:
             return False
         # The shared run's own code may have been edited, or what it read may have changed.
         identity = read_json(folder / "config.json")["identity"]
-        if identity["code"] != code_digest(experiment.function, _CODE_ROOTS):
+        if identity["code"] != _code(experiment, identity.get("devices", 1)):
             return False
         if not _inputs_current(found.inputs, workspace):
             return False
@@ -666,11 +734,12 @@ def _execute_in(
     run._keep_inputs()
     write_json(folder / "config.json", {"identity": identity, "module": experiment.collection.module})
     (folder / "error.txt").unlink(missing_ok=True)
-    started, cpu = time.perf_counter(), time.process_time()
     try:
-        with _conditions(hardware):
-            loops.seed_everything(seed)
-            measurements = as_measurements(experiment.address, experiment(run, setup))
+        if hardware.devices == 1:
+            measurements, seconds, cpu_seconds = _compute(run)
+        else:
+            measurements, seconds, cpu_seconds = _compute_together(run)
+            run.inputs = read_json(folder / "inputs.json")
     except ExperimentBroke:
         raise
     except Exception as error:
@@ -688,13 +757,70 @@ def _execute_in(
     result = {
         "identity": final,
         "measurements": plain,
-        "seconds": round(time.perf_counter() - started - run.shared_seconds[0], 3),
-        "cpu_seconds": round(time.process_time() - cpu - run.shared_seconds[1], 3),
+        "seconds": round(seconds, 3),
+        "cpu_seconds": round(cpu_seconds, 3),
     }
     write_json(folder / "measurements.json", result)
     finished = _finished(folder)
     assert finished is not None
     return finished
+
+
+def _compute(run: Run) -> tuple[dict[str, Measurement], float, float]:
+    """What a run measures, and the wall and processor time that it took."""
+    started, cpu = time.perf_counter(), time.process_time()
+    with _conditions(run.hardware):
+        loops.seed_everything(run.seed)
+        measurements = as_measurements(run.experiment.address, run.experiment(run, run.setup))
+    seconds = time.perf_counter() - started - run.shared_seconds[0]
+    return measurements, seconds, time.process_time() - cpu - run.shared_seconds[1]
+
+
+def _compute_together(run: Run) -> tuple[dict[str, Measurement], float, float]:
+    """The same by several processes."""
+    from claimwise.lab.distributed import together
+
+    experiment = run.experiment
+    return together(
+        _compute_as_rank,
+        (
+            (experiment.collection.module, experiment.name),
+            run.setup,
+            run.seed,
+            run.hardware,
+            replace(run.workspace, progress=_silent),  # progress may hold what no other process can have
+            run.folder,
+            torch.get_default_dtype(),
+            tuple(_under_way),
+        ),
+        count=run.hardware.devices,
+        cuda=torch.device(run.hardware.device).type == "cuda",
+        scratch=run.folder.with_name(f".{run.folder.name}.processes"),
+        progress=run.workspace.progress,
+    )
+
+
+def _compute_as_rank(
+    ranks: "Ranks",
+    experiment: tuple[str, str],
+    setup: Any,
+    seed: int,
+    hardware: Hardware,
+    workspace: Workspace,
+    folder: Path,
+    dtype: torch.dtype,
+    under_way: Sequence[str],
+) -> tuple[dict[str, Measurement], float, float]:
+    """What each of several processes does."""
+    torch.set_default_dtype(dtype)
+    _under_way.extend(under_way)
+    workspace = replace(workspace, progress=ranks.progress)
+    run = Run(find_experiment(*experiment), setup, seed, hardware, workspace, folder, ranks)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    run.inputs = read_json(folder / "inputs.json")
+    measurements, seconds, cpu_seconds = _compute(run)
+    (mean,) = ranks.mean([cpu_seconds])
+    return measurements, seconds, mean * ranks.count
 
 
 def _identities(inputs: Mapping[str, Any]) -> dict[str, Any]:
