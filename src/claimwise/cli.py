@@ -281,11 +281,13 @@ class Run:
     fresh: bool = False
     """The next N seeds after the planned ones, for a criterion that was edited after its run."""
     jobs: int | None = None
-    """Runs side by side (default: one for each core); never changes a number."""
+    """Runs side by side (default: as the cores allow); never changes a number."""
     device: str = "cpu"
     """Where to compute: cpu, cuda, cuda:1, mps."""
     precision: str = "32-true"
     """Precision of training, as Lightning Fabric names it, e.g. bf16-mixed."""
+    devices: int = 1
+    """Devices (or, on the CPU, processes) that compute one run together, each on its share of every batch."""
     set: tuple[str, ...] = ()
     """Exploratory settings, experiment.field=value: prints measurements, never a verdict."""
     json: bool = False
@@ -431,7 +433,7 @@ class _Study:
         if jobs is not None and jobs < 1:
             raise UsageError(f"--jobs must be a whole number >= 1, got {jobs}")
         try:
-            hardware = Hardware(command.device, command.precision)
+            hardware = Hardware(command.device, command.precision, devices=command.devices)
             seeds = Seeds(getattr(command, "seeds", None), getattr(command, "fresh", False))
         except ValueError as error:
             raise UsageError(str(error)) from None
@@ -442,7 +444,7 @@ class _Study:
             hardware,
             seeds,
             command.scale,
-            jobs or available_cores(),
+            jobs or max(1, available_cores() // command.devices),
             getattr(command, "executor", "processes"),
             getattr(command, "json", False),
             find_results(None if command.results is None else Path(command.results)),
@@ -525,6 +527,8 @@ class Report:
     """Device of the runs."""
     precision: str = "32-true"
     """Precision of the runs."""
+    devices: int = 1
+    """Devices that computed each run together."""
     runs: str | None = None
     """Folder of runs (default: $CLAIMWISE_RUNS, else ./runs)."""
     data_dir: str | None = None
@@ -581,11 +585,13 @@ class Check:
     scale: Scale = "quick"
     """Which reference results."""
     jobs: int | None = None
-    """Runs side by side (default: one for each core)."""
+    """Runs side by side (default: as the cores allow)."""
     device: str = "cpu"
     """Where to compute."""
     precision: str = "32-true"
     """Precision of training."""
+    devices: int = 1
+    """Devices (or, on the CPU, processes) that compute one run together."""
     json: bool = False
     """One JSON object on stdout."""
     runs: str | None = None
