@@ -53,7 +53,7 @@ non-linearity without looking further, and they help less than the 3×3 of D.
   comparison behind it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import log, prod, sqrt
 from typing import Any
@@ -314,20 +314,28 @@ SCALES = Network(images=12_000, pools=2)
 dense evaluation, which pads elsewhere, would be that of another network."""
 
 
-def pictures(run: Run, setup: Network) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Training images and labels, test images and labels; minus the mean pixel, over the deviation of all values."""
+def pictures(
+    run: Run, setup: Network, other: range | None = None, count: int | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Training images, labels, test images, labels: of the network's classes, or of `count` images of `other` ones.
+
+    The network's mean pixel is subtracted, and all divided by the deviation of its training images' values.
+    """
     data = run.data(setup.dataset)
-    halves = []
-    for split in ("train", "test"):
-        x, y = torch.from_numpy(data[split]["x"]), torch.from_numpy(data[split]["y"]).long()
-        chosen = y < setup.classes
-        x, y = x[chosen].float(), y[chosen]
-        x = x[:, None] if x.dim() == 3 else x.permute(0, 3, 1, 2)  # (n, channels, height, width)
-        halves += [x, y]
-    train, train_labels, test, test_labels = halves
-    train, train_labels = train[: setup.images], train_labels[: setup.images]
+    train, labels = of_classes(data["train"], range(setup.classes), setup.images)
     mean, deviation = train.mean((0, 2, 3), keepdim=True), train.std()
-    return (train - mean) / deviation, train_labels, (test - mean) / deviation, test_labels
+    if other is not None:
+        train, labels = of_classes(data["train"], other, count)
+    tests, test_labels = of_classes(data["test"], other or range(setup.classes))
+    return (train - mean) / deviation, labels, (tests - mean) / deviation, test_labels
+
+
+def of_classes(split: Mapping[str, np.ndarray], classes: range, count: int | None = None) -> tuple[Tensor, Tensor]:
+    """The first `count` images of some classes, (n, channels, height, width), and their labels."""
+    chosen = np.flatnonzero(np.isin(split["y"], classes))[:count]
+    x = torch.from_numpy(split["x"][chosen]).float()
+    x = x[:, None] if x.dim() == 3 else x.permute(0, 3, 1, 2)
+    return x, torch.from_numpy(split["y"][chosen]).long()
 
 
 def build(run: Run, setup: Network, channels: int) -> VGG:
@@ -558,16 +566,15 @@ def starts(run: Run, setup: Starts) -> Measurements:
     return found
 
 
+PROBE_IMAGES = 2500
+"""Training images of the unseen classes."""
+
+
 @paper.experiment(small=Plan(Network(classes=5, images=8_000), seeds=5))
 def transfer(run: Run, setup: Network) -> Measurements:
     """Linear classifiers of classes that the network never saw, on its features and on pixels."""
-    images, _, _, _ = pictures(run, setup)
-    model = trained(run, setup, images.shape[1])
-    everything = replace(setup, classes=CLASSES, images=len(run.data(setup.dataset)["train"]["y"]))
-    new_images, new_labels, new_tests, test_labels = pictures(run, everything)
-    unseen, unseen_tests = new_labels >= setup.classes, test_labels >= setup.classes
-    x, y = new_images[unseen][:2500], new_labels[unseen][:2500]
-    tests, test_labels = new_tests[unseen_tests], test_labels[unseen_tests]
+    x, y, tests, test_labels = pictures(run, setup, range(setup.classes, CLASSES), PROBE_IMAGES)
+    model = trained(run, setup, x.shape[1])
     return {
         "error_of_features": linear_probe(features(model, x, setup), y, features(model, tests, setup), test_labels),
         "error_of_pixels": linear_probe(x.flatten(1), y, tests.flatten(1), test_labels),
@@ -576,8 +583,15 @@ def transfer(run: Run, setup: Network) -> Measurements:
 
 @torch.no_grad()
 def features(model: VGG, images: Tensor, setup: Network) -> Tensor:
-    """Descriptors of images at the scale of training."""
-    return torch.cat([dense_features(model, rescale(x, setup.low), flip=setup.flip) for x in batches(images)])
+    """Descriptors of the centres of images at the scale of training."""
+    return torch.cat(
+        [
+            dense_features(
+                model, crop_grid(rescale(x, setup.low), setup.crop, grid=1, flip=False)[:, 0], flip=setup.flip
+            )
+            for x in batches(images)
+        ]
+    )
 
 
 def linear_probe(x: Tensor, y: Tensor, tests: Tensor, test_labels: Tensor) -> Proportion:
@@ -982,35 +996,34 @@ paper.claim(
 @paper.figure(
     stacks,
     title="What one unit sees through stacked 3×3 convolutions",
-    caption="Pixels by the fewest layers with which the unit in the middle depends on them, found with gradients.",
+    caption="Pixels by the fewest layers with which the unit in the middle depends on them, found by gradients.",
 )
 def receptive_fields(results: Results) -> Any:
     from matplotlib.patches import Rectangle
 
-    from claimwise.lab.figures import COLOURS, GROUND, RULE, figure
+    from claimwise.lab.figures import COLOURS, GROUND, INK, RULE, figure
 
-    layers = results[stacks]["layers_needed"][0]
+    stored = results[stacks]
+    layers = stored["layers_needed"][0]
     side = len(layers)
-    fig, axes = figure(4.4, 3.6)
+    fig, axes = figure(4.4, 2.9)
     colours = {0: "none", 1: COLOURS.blue, 2: COLOURS.green, 3: COLOURS.amber}
-    for row in range(side):
-        for column in range(side):
-            needed = int(layers[row, column])
-            axes.add_patch(
-                Rectangle(
-                    (column, row), 1, 1, facecolor=colours[needed], edgecolor=GROUND if needed else RULE, linewidth=1.2
-                )
-            )
-    for needed, words in ((1, "one layer: 3×3"), (2, "two layers: 5×5"), (3, "three layers: 7×7")):
-        width = results[stacks][f"field_of_{('one', 'two', 'three')[needed - 1]}"][0]
+    for row, column in np.ndindex(side, side):
+        needed = int(layers[row, column])
+        edge = GROUND if needed else RULE
+        axes.add_patch(Rectangle((column, row), 1, 1, facecolor=colours[needed], edgecolor=edge, linewidth=1.2))
+    axes.plot(side / 2, side / 2, "o", color=GROUND, markersize=5)
+    for needed, words in ((1, "one"), (2, "two"), (3, "three")):
+        width = int(stored[f"field_of_{words}"][0])
+        row = side / 2 - 1 + needed  # each label beside a pixel of its own ring
         axes.annotate(
-            words,
-            xy=((side + width) / 2 - 0.5, side / 2 - 1.5 + needed),
-            xytext=(side + 0.6, side / 2 - 1.5 + needed),
+            f"{words} layer{'s' if needed > 1 else ''}: {width}×{width}",
+            xy=((side + width) / 2 - 0.5, row),
+            xytext=(side + 0.5, row),
             va="center",
-            arrowprops={"arrowstyle": "-", "linewidth": 0.8},
+            arrowprops={"arrowstyle": "-", "linewidth": 1.2, "color": INK, "shrinkA": 2, "shrinkB": 0},
         )
-    axes.set(xlim=(-0.1, side + 5.4), ylim=(side + 0.1, -0.1), aspect="equal")
+    axes.set(xlim=(-0.1, side + 5.2), ylim=(side + 0.1, -0.1), aspect="equal")
     axes.set_axis_off()
     return fig
 
@@ -1018,7 +1031,7 @@ def receptive_fields(results: Results) -> Any:
 @paper.figure(
     sizes,
     title="Where the parameters are",
-    caption="Parameters of each network by part. The first FC layer alone holds three quarters of them.",
+    caption="Parameters of each network by part. Most are in the first FC layer.",
 )
 def parameters_by_part(results: Results) -> Any:
     from claimwise.lab.figures import COLOURS, GROUND, figure
