@@ -1,4 +1,5 @@
 import copy
+import importlib
 
 import pytest
 import torch
@@ -8,6 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from claimwise.vision import VGG, LocalResponseNormalisation, ReceptiveField, dense, receptive_field, receptive_fields
+
+module = importlib.import_module("claimwise.vision.receptive_field")  # its name is also that of the function
 
 
 def stack(*sizes, **settings):
@@ -187,6 +190,23 @@ def test_functions_between_layers(function, size, stride):
     assert field.size == (size if isinstance(size, tuple) else (size, size))
     assert field.stride == (stride, stride)
     assert field.clipped == (False, False)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: F.max_pool2d(x, 3, 2, 1),
+        lambda x: F.max_pool2d(x, 2, ceil_mode=True),
+        lambda x: torch.max_pool2d(x, 2, dilation=2),
+        lambda x: -torch.relu(-x),
+    ],
+)
+def test_gradients_suffice_where_poolings_and_rectifiers_are_linear(function, monkeypatch):
+    def widened(*_):
+        raise AssertionError("searched by bisection, which costs dozens of forward passes")
+
+    monkeypatch.setattr(module._Probe, "_widened", widened)
+    receptive_field(Functional(function), (1, 33, 33))
 
 
 def test_enlarging_layers_have_strides_below_one():
