@@ -13,10 +13,10 @@ import torch.nn.functional as F
 import torchattacks
 from art.attacks.evasion import FastGradientMethod
 from art.estimators.classification import PyTorchClassifier
-from timing import Row, compare, max_difference, write_table
 from torch import Tensor, nn
 
 from claimwise.adversarial import fgsm, fgsm_direction, maxout_network
+from timing import Row, compare, max_difference, write_table
 
 EPSILON = 0.25
 # An error-against-epsilon curve: as many radii as figure 4 of the paper is drawn over.
@@ -24,7 +24,7 @@ RADII = [0.05 * k for k in range(21)]
 
 
 def models() -> Iterator[tuple[str, nn.Module, Tensor, Tensor]]:
-    """Name, model in eval mode, inputs, labels: from one where the attack's own bookkeeping shows to one where it does not."""
+    """Name, model, inputs, labels: from one where an attack's own bookkeeping shows to one where it does not."""
     torch.manual_seed(0)
     softmax = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
     yield "softmax regression, 1 image", softmax, torch.rand(1, 1, 28, 28), torch.randint(10, (1,))
@@ -43,7 +43,12 @@ def models() -> Iterator[tuple[str, nn.Module, Tensor, Tensor]]:
         nn.Flatten(),
         nn.Linear(64 * 64, 10),
     )
-    yield "small CNN with batch norm, 64 images 32x32", convolutional, torch.rand(64, 3, 32, 32), torch.randint(10, (64,))
+    yield (
+        "small CNN with batch norm, 64 images 32x32",
+        convolutional,
+        torch.rand(64, 3, 32, 32),
+        torch.randint(10, (64,)),
+    )
 
 
 def peers(model: nn.Module, x: Tensor, y: Tensor) -> Iterator[tuple[str, str, Callable[[float], Tensor]]]:
@@ -80,6 +85,7 @@ def single(name: str, model: nn.Module, x: Tensor, y: Tensor) -> list[Row]:
             peer_name=peer,
             difference=max_difference,
             tolerance=1e-6,
+            clock="processor",
             note=note,
         )
         for peer, note, attack in peers(model, x, y)
@@ -103,6 +109,7 @@ def sweep(name: str, model: nn.Module, x: Tensor, y: Tensor) -> list[Row]:
             peer_name=peer,
             difference=max_difference,
             tolerance=1e-6,
+            clock="processor",
             note="ours: one gradient for all radii",
         )
         for peer, _, attack in peers(model, x, y)

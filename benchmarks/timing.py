@@ -20,10 +20,11 @@ import os
 import platform
 import statistics
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.utils import benchmark
@@ -52,6 +53,7 @@ class Row:
     """Largest difference between the two results, asserted before timing; None where nothing was compared."""
     tolerance: float | None
     threads: int
+    clock: str
     note: str
 
 
@@ -69,12 +71,13 @@ def compare(
     ours: Callable[[], Any],
     peer: Callable[[], Any],
     *,
-    repeats: int = 21,
+    repeats: int = 41,
     peer_name: str = "peer",
     difference: Callable[[Any, Any], float] | None = None,
     tolerance: float | None = None,
     threads: int = 1,
-    block_seconds: float = 0.05,
+    block_seconds: float = 0.02,
+    clock: Literal["wall", "processor"] = "wall",
     note: str = "",
 ) -> Row:
     """Time ``ours`` and ``peer`` in turn.
@@ -89,14 +92,21 @@ def compare(
         tolerance: Largest admissible distance; given with ``difference``.
         threads: Threads torch may use while timing.
         block_seconds: Length aimed at for one block: as many calls as fill it on the slower side, 1 at least.
+        clock: What is read. ``"processor"`` counts the time that this process computed, so that other programs on the
+            machine hardly disturb it: for work of one thread on the CPU only.
         note: What a reader must know, for instance that the peer does less.
 
     Raises:
-        ValueError: ``repeats`` below 3, or one of ``difference`` and ``tolerance`` without the other.
+        ValueError: ``repeats`` below 3, the processor's clock with more than one thread, or one of ``difference`` and
+            ``tolerance`` without the other.
         AssertionError: The results differ by more than ``tolerance``.
     """
     if repeats < 3:
         raise ValueError(f"compare: repeats must be at least 3, got {repeats}")
+    if clock == "processor" and threads != 1:
+        raise ValueError(
+            f"compare: the processor's clock adds up threads; give threads=1 or clock='wall', got {threads}"
+        )
     if (difference is None) != (tolerance is None):
         raise ValueError("compare: give difference and tolerance together, or neither")
     found = None
@@ -106,7 +116,13 @@ def compare(
             raise AssertionError(f"{name}: results differ by {found:.3g}, more than {tolerance:.3g}: not timed")
 
     timers = [
-        benchmark.Timer("program()", globals={"program": program}, num_threads=threads) for program in (ours, peer)
+        benchmark.Timer(
+            "program()",
+            globals={"program": program},
+            num_threads=threads,
+            timer=time.process_time if clock == "processor" else benchmark.timer,
+        )
+        for program in (ours, peer)
     ]
     slower = max(timer.timeit(1).median for timer in timers)  # also warms both up (timeit runs once before it times)
     slower = max(timer.timeit(1).median for timer in timers)
@@ -130,6 +146,7 @@ def compare(
         difference=found,
         tolerance=tolerance,
         threads=threads,
+        clock=clock,
         note=note,
     )
 
@@ -184,13 +201,15 @@ def _markdown(topic: str, rows: Sequence[Row], stamp: dict[str, Any]) -> str:
         )
     versions = {"Python": stamp["python"], "torch": stamp["torch"], "NumPy": stamp["numpy"], **stamp["peers"]}
     threads = ", ".join(sorted({str(row.threads) for row in rows}))
+    clocks = " and ".join(sorted({row.clock for row in rows}))
     lines += [
         "",
         f"{stamp['cpu']}, {stamp['cores']} cores; threads as timed: {threads}; "
         f"{', '.join(f'{name} {version}' for name, version in versions.items())}; "
         f"commit {stamp['commit']}; {stamp['date']}.",
         "",
-        "Medians of a call. Both programs are timed in turn in one process; the ratio is that of neighbouring blocks.",
+        f"Medians of a call ({clocks} time). Both programs are timed in turn in one process; the ratio is that of "
+        "neighbouring blocks.",
         "",
     ]
     return "\n".join(lines)
