@@ -1061,7 +1061,8 @@ def parameters_by_part(results: Results) -> Any:
 @paper.figure(
     depth,
     title="Error against depth",
-    caption="Test error of every seed (dots), with mean and 95 % interval. C and D have equally many layers.",
+    caption="Test error of every seed (dots), with mean and 95 % interval. Variants: A with response normalisation, B "
+    "with one 5×5 for each pair of 3×3, C with 1×1 convolutions where D has 3×3.",
 )
 def error_against_depth(results: Results) -> Any:
     from scipy.special import stdtrit
@@ -1073,12 +1074,14 @@ def error_against_depth(results: Results) -> Any:
     for place, name in enumerate(DEPTHS):
         values = 100 * stored[f"error_{measured_as(name)}"]
         colour = COLOURS.blue if name in ("A", "B", "D", "E") else COLOURS.orange
-        axes.plot(np.full(len(values), place - 0.16), values, "o", color=colour, alpha=0.55, markersize=4)
+        label = {"A": "3×3 only", "A-LRN": "variants"}.get(name)
+        axes.plot(np.full(len(values), place - 0.16), values, "o", color=colour, alpha=0.6, markersize=4, label=label)
         half = stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / sqrt(len(values)) if len(values) > 1 else 0.0
         axes.errorbar(place + 0.1, values.mean(), half, fmt="o", color=INK, markersize=5, linewidth=1.4)
     labels = [f"{name}\n{CONFIGURATIONS[name].weight_layers}" for name in DEPTHS]
     axes.set_xticks(range(len(DEPTHS)), labels)
     axes.set(xlabel="network, layers with weights", ylabel="test error (%)", xlim=(-0.6, len(DEPTHS) - 0.4))
+    axes.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, handletextpad=0.1)
     return fig
 
 
@@ -1106,6 +1109,8 @@ def training_curves(results: Results) -> Any:
             curve = f"{name}_curve"
             mean_band(axes, stored.x(curve), stored[curve], label=label, colour=colour)
     axes.axhline(GUESSING, color=MUTED, linewidth=1, linestyle="--")
+    axes.annotate("guessing", (1, GUESSING), xycoords=("axes fraction", "data"), xytext=(0, 8), color=MUTED, ha="right",
+                  textcoords="offset points", fontsize=9)  # fmt: skip
     axes.set(xlabel="step", ylabel="training loss (nats)")
     axes.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.45, 1.0), columnspacing=1.2)
     return fig
