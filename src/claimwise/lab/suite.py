@@ -3,19 +3,26 @@
 How runs are spread never changes a number: each run computes with the threads of its identity, in any process.
 """
 
-import importlib
+import os
+import pickle
+import queue
+import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from claimwise.lab.paper import Experiment
+from claimwise.lab.paper import Experiment, find_experiment
 from claimwise.lab.run import ExperimentBroke, FinishedRun, Hardware, Progress, Workspace, execute, find
+from claimwise.lab.storage import CorruptFile
+
+EXECUTORS = ("processes", "dask", "slurm")
 
 
 @dataclass(frozen=True)
@@ -38,12 +45,7 @@ class Job:
 
     def find(self) -> Experiment:
         """The experiment, imported."""
-        if self.search and self.search not in sys.path:
-            sys.path.insert(0, self.search)
-        found = getattr(importlib.import_module(self.module), self.experiment)
-        if not isinstance(found, Experiment):
-            raise LookupError(f"{self.module}.{self.experiment} is no experiment")
-        return found
+        return find_experiment(self.module, self.experiment)
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ _progress_queue: Any = None
 def _start_worker(queue: Any) -> None:
     global _progress_queue
     _progress_queue = queue
+    queue.cancel_join_thread()  # progress is no reason to wait at the end
 
 
 def _report_progress(address: str, seed: int, loop: str, step: int, total: int | None) -> None:
@@ -69,13 +72,111 @@ def _report_progress(address: str, seed: int, loop: str, step: int, total: int |
 
 
 def perform(job: Job, workspace: Workspace, hardware: Hardware) -> Ended:
-    """Make one run; an experiment that breaks is an outcome, not an exception."""
+    """Make one run; whatever goes wrong is an outcome, not an exception, so that the other runs go on.
+
+    What an experiment prints goes to stderr: stdout is for results.
+    """
+    try:
+        with redirect_stdout(sys.stderr):
+            return Ended(job, execute(job.find(), job.setup, job.seed, workspace, hardware))
+    except (ExperimentBroke, OSError, CorruptFile) as error:
+        return Ended(job, None, str(error))
+    except Exception as error:
+        return Ended(job, None, f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
+
+
+def _perform_elsewhere(search: str, pickled: bytes, workspace: Workspace, hardware: Hardware) -> Ended:
+    """:func:`perform` in another process, which must know where to import from before it can read the job."""
+    if search and search not in sys.path:
+        sys.path.insert(0, search)
     if _progress_queue is not None:
         workspace = replace(workspace, progress=_report_progress)
-    try:
-        return Ended(job, execute(job.find(), job.setup, job.seed, workspace, hardware))
-    except (ExperimentBroke, OSError) as error:
-        return Ended(job, None, str(error))
+    return perform(pickle.loads(pickled), workspace, hardware)
+
+
+def _perform_apart(*call: Any) -> bytes:
+    """:func:`_perform_elsewhere` in a process of its own, for workers whose threads draw from the process's generators.
+
+    Dask's do. The answer stays pickled: a worker need not be able to import the experiment's module.
+    """
+    program = [sys.executable, "-c", "from claimwise.lab.suite import _answer; _answer()"]
+    done = subprocess.run(program, input=pickle.dumps(call), stdout=subprocess.PIPE)
+    if done.returncode != 0:
+        raise RuntimeError(f"its process died with status {done.returncode}: killed, or out of memory?")
+    return done.stdout
+
+
+def _answer() -> None:
+    """The other side of :func:`_perform_apart`; what anything else prints goes to stderr."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    with answers:
+        pickle.dump(_perform_elsewhere(*pickle.load(sys.stdin.buffer)), answers)
+
+
+class _Processes(Executor):
+    """Spawned processes of one run at a time each, so that one that dies takes no other run with it."""
+
+    def __init__(self, workers: int, listen: Progress) -> None:
+        import multiprocessing
+
+        self._context = multiprocessing.get_context("spawn")
+        self._progress = self._context.Queue()
+        self._listen = listen
+        self._ended = threading.Event()
+        self._left: queue.SimpleQueue[tuple[Future, Callable[..., Any], tuple[Any, ...]] | None] = queue.SimpleQueue()
+        self._threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(workers)]
+        self._relay = threading.Thread(target=self._hear, daemon=True)
+        for thread in (*self._threads, self._relay):
+            thread.start()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+        future: Future = Future()
+        self._left.put((future, fn, args))
+        return future
+
+    def _serve(self) -> None:
+        pool: ProcessPoolExecutor | None = None
+        while (task := self._left.get()) is not None:
+            future, fn, args = task
+            if not future.set_running_or_notify_cancel():
+                continue
+            pool = pool or ProcessPoolExecutor(
+                1, mp_context=self._context, initializer=_start_worker, initargs=(self._progress,)
+            )
+            try:
+                future.set_result(pool.submit(fn, *args).result())
+            except BaseException as error:
+                future.set_exception(error)
+                if isinstance(error, BrokenProcessPool):
+                    pool.shutdown()
+                    pool = None
+        if pool is not None:
+            pool.shutdown()
+
+    def _hear(self) -> None:
+        while not self._ended.is_set():
+            try:
+                message = self._progress.get(timeout=0.1)
+            except queue.Empty:
+                continue
+            self._listen(*message)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        while cancel_futures:
+            try:
+                task = self._left.get_nowait()
+            except queue.Empty:
+                break
+            if task is not None:
+                task[0].cancel()
+        for _ in self._threads:
+            self._left.put(None)
+        if wait:
+            for thread in self._threads:
+                thread.join()
+            self._ended.set()
+            self._relay.join(timeout=1)  # a worker that died may have left half a message
 
 
 class _SubmititExecutor(Executor):
@@ -108,41 +209,27 @@ class _SubmititExecutor(Executor):
 
 
 @contextmanager
-def _executor(spec: str, jobs: int, listen: Progress, workspace: Workspace) -> Iterator[Executor]:
+def _executor(spec: str, workers: int, listen: Progress, workspace: Workspace) -> Iterator[Executor]:
     kind, _, argument = spec.partition(":")
     if kind == "processes":
-        import multiprocessing
-
-        context = multiprocessing.get_context("spawn")
-        queue = context.Queue()
-
-        def relay() -> None:
-            while (message := queue.get()) is not None:
-                listen(*message)
-
-        thread = threading.Thread(target=relay, daemon=True)
-        thread.start()
-        pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(queue,))
+        pool = _Processes(workers, listen)
         try:
             yield pool
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-            queue.put(None)
-            thread.join(timeout=5)
+            pool.shutdown(cancel_futures=True)
     elif kind == "dask":
         try:
             from distributed import Client
         except ImportError:
             raise ValueError('executor dask needs the extra: pip install "claimwise[cluster]"') from None
-        with Client(argument or None) as client:
+        here = {} if argument else {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
+        with Client(argument or None, **here) as client:  # type: ignore[no-untyped-call]
             yield client.get_executor()
     elif kind == "slurm":
         try:
             yield _SubmititExecutor(workspace.runs / ".submitit", argument)
         except ImportError:
             raise ValueError('executor slurm needs the extra: pip install "claimwise[cluster]"') from None
-    else:
-        raise ValueError(f"unknown executor {spec!r}; use processes, dask[:ADDRESS] or slurm[:PARTITION]")
 
 
 def run_suite(
@@ -169,9 +256,16 @@ def run_suite(
     """
     if workers < 1:
         raise ValueError(f"run_suite: workers must be >= 1, got {workers}")
+    if executor.partition(":")[0] not in EXECUTORS:
+        raise ValueError(f"unknown executor {executor!r}; use processes, dask[:ADDRESS] or slurm[:PARTITION]")
     ended: dict[int, Ended] = {}
     for position, job in enumerate(jobs):  # what is there already needs no worker
-        there = find(job.find(), job.setup, job.seed, workspace, hardware)
+        try:
+            there = find(job.find(), job.setup, job.seed, workspace, hardware)
+        except (OSError, CorruptFile) as error:
+            ended[position] = Ended(job, None, str(error))
+            on_end(ended[position])
+            continue
         if there is not None:
             ended[position] = Ended(job, there)
             on_end(ended[position])
@@ -183,11 +277,16 @@ def run_suite(
         return [ended[position] for position in range(len(jobs))]
     plain = replace(workspace, progress=Workspace.progress)
     with _executor(executor, min(workers, len(left)), workspace.progress, workspace) as pool:
-        futures = {pool.submit(perform, jobs[position], plain, hardware): position for position in left}
+        run = _perform_apart if executor.startswith("dask") else _perform_elsewhere
+        futures: dict[Future, int] = {}
+        for position in left:
+            job = jobs[position]
+            futures[pool.submit(run, job.search, pickle.dumps(job), plain, hardware)] = position
         for future in as_completed(futures):
             position = futures[future]
             try:
-                ended[position] = future.result()
+                answer = future.result()
+                ended[position] = pickle.loads(answer) if isinstance(answer, bytes) else answer
             except (BrokenProcessPool, CancelledError) as error:
                 lost = f"its process died ({type(error).__name__}): killed, or out of memory? Run again to resume"
                 ended[position] = Ended(jobs[position], None, lost)
@@ -195,4 +294,3 @@ def run_suite(
                 ended[position] = Ended(jobs[position], None, f"{type(error).__name__}: {error}")
             on_end(ended[position])
     return [ended[position] for position in range(len(jobs))]
-
