@@ -304,8 +304,12 @@ DIGITS = Recipe(
 """For 1,437 digits of 64 pixels: 140 steps in all, so no slow start, high momentum, a step size that falls tenfold."""
 MNIST = Recipe(units=128, pieces=2, epochs=15, learning_rate=0.05, decay=1.0003, momentum=0.9, final_momentum=0.9)
 """The paper's network, narrower and for a few epochs: a step size that falls tenfold over 9,000 steps."""
-FEW = replace(MNIST, examples=20_000, epochs=5, decay=1.003)
-"""A third of the data for experiments that train several networks: 1,000 steps."""
+FEW = replace(MNIST, examples=20_000, epochs=5, decay=1.003, init_range=None)
+"""A third of the data for experiments that train several networks: 1,000 steps, from PyTorch's initial weights.
+
+Planned anew after a first run: from weights within ±.005 such networks had hardly begun to learn after 1,000 steps (11 %
+error; with L1 decay they never did), so that nothing followed from comparing them. Criteria were left as they were.
+"""
 
 # Data and training ---------------------------------------------------------------------------------------------------
 
@@ -848,12 +852,11 @@ def count_in_parts(model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> di
     return {"clean_error": errors(clean), "fgsm_error": errors(moved), "fgsm_confidence": moved.confidence}
 
 
-@paper.experiment(
-    small=Plan(Hidden(examples=20_000, units=128, epochs=4), seeds=5),
-    paper=Plan(Hidden(), seeds=5, cost="about 6 h of one core a seed"),
-)
+@paper.experiment(paper=Plan(Hidden(), seeds=5, cost="about 6 h of one core a seed"))
 def hidden(run: Run, setup: Hidden) -> Measurements:
     """Adversarial training at the input, at the first hidden layer or at the last, for two kinds of unit."""
+    # No plan for `small`: in a first run on 20,000 examples for 4 epochs the sigmoid networks did not learn (87 % error
+    # when a hidden layer was perturbed), and to compare networks that have not learned says nothing of regularising.
     x, y, x_test, y_test = batches(run, setup.dataset, setup.examples)
     measured: dict[str, Any] = {}
     for kind, unit in (("sigmoid", nn.Sigmoid), ("rectifier", nn.ReLU)):
@@ -958,11 +961,12 @@ IDENTITY = {"quick": EXACT, "small": EXACT}
 WHOLE = {"quick": STAND_IN, "small": PAPER, "paper": PAPER}
 """Models so small that `small` trains them as `paper` does."""
 USUAL = {"quick": ON_DIGITS, "small": NARROWER, "paper": AS_IN_PAPER}
-BRIEF = {"small": "128 units of 2 pieces in the place of 240 of 5, 20,000 examples, 5 epochs", "paper": AS_IN_PAPER}
-PLACES = {
-    "small": "one ε for pixels and activations (the paper's are not given); 20,000 examples, 4 epochs",
-    "paper": "one ε for pixels and activations; the paper's networks and ε are not given",
+BRIEF = {
+    "small": "128 units of 2 pieces in the place of 240 of 5, PyTorch's initial weights, 20,000 examples, 5 epochs "
+    "(replanned once: with the paper's initial weights they had hardly begun to learn by then)",
+    "paper": AS_IN_PAPER,
 }
+PLACES = {"paper": "one ε for pixels and activations; the paper's networks and ε are not given"}
 STANDARDISED = {
     "small": "two small convolutions, 10,000 training images, 4 epochs; channels standardised, not whitened",
     "paper": "channels standardised, not whitened after contrast normalisation; pooling 2 x 2; no augmentation",
@@ -1253,7 +1257,7 @@ paper.claim(
     where="section 6",
     holds=hidden["sigmoid_input_error"] - hidden["sigmoid_first_error"] > 0,
     because="the sign of the difference in clean test error, paired by seed",
-    fidelity=FROM_SMALL,
+    fidelity={"paper": PAPER},
     differences=PLACES,
 )
 paper.claim(
@@ -1263,7 +1267,7 @@ paper.claim(
     where="section 6",
     holds=hidden["rectifier_first_error"] - hidden["rectifier_input_error"] > 0,
     because="the sign of the difference in clean test error, paired by seed",
-    fidelity=FROM_SMALL,
+    fidelity={"paper": PAPER},
     differences=PLACES,
 )
 paper.claim(
@@ -1276,7 +1280,7 @@ paper.claim(
         hidden["rectifier_last_error"] - hidden["rectifier_input_error"] > 0,
     ),
     because="for each kind of unit the place that the paper finds best is better than the last layer",
-    fidelity=FROM_SMALL,
+    fidelity={"paper": PAPER},
     differences=PLACES,
 )
 paper.claim(
@@ -1372,7 +1376,7 @@ paper.claim(
     ),
     because="80 % is most and below both figures; the order is the paper's",
     fidelity=FROM_SMALL,
-    differences={"small": "4 members in the place of 12, narrower, 20,000 examples, 5 epochs", "paper": AS_IN_PAPER},
+    differences={"small": "4 members in the place of 12; each has " + BRIEF["small"], "paper": AS_IN_PAPER},
 )
 paper.claim(
     "mp-dbm-is-no-defence",
