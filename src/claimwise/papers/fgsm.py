@@ -307,8 +307,8 @@ MNIST = Recipe(units=128, pieces=2, epochs=15, learning_rate=0.05, decay=1.0003,
 FEW = replace(MNIST, examples=20_000, epochs=5, decay=1.003, init_range=None)
 """A third of the data for experiments that train several networks: 1,000 steps, from PyTorch's initial weights.
 
-Planned anew after a first run: from weights within ±.005 such networks had hardly begun to learn after 1,000 steps (11 %
-error; with L1 decay they never did), so that nothing followed from comparing them. Criteria were left as they were.
+Planned anew after a first run: from weights within ±.005 such networks had hardly begun to learn after 1,000 steps
+(11 % error; with L1 decay they never did), so that nothing followed from comparing them. Criteria stayed as they were.
 """
 
 # Data and training ---------------------------------------------------------------------------------------------------
