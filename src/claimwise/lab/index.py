@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -92,8 +93,6 @@ class Index:
 
     def _rebuilt(self, sources: dict[str, tuple[int, int]]) -> sqlite3.Connection:
         """A new index, built beside the old one and put in its place; in memory where the folder takes no file."""
-        import os
-
         beside = self.path.with_name(f".index-{os.getpid()}.sqlite")
         try:
             beside.unlink(missing_ok=True)
@@ -103,6 +102,8 @@ class Index:
             os.replace(beside, self.path)
             return sqlite3.connect(self.path, timeout=10)
         except (OSError, sqlite3.OperationalError):
+            with contextlib.suppress(OSError):
+                beside.unlink(missing_ok=True)
             connection = sqlite3.connect(":memory:")
             self._fill(connection, sources)
             return connection
