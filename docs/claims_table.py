@@ -17,11 +17,15 @@ START, END = "<!-- claims: written by docs/claims_table.py -->", "<!-- end of cl
 
 def _row(outcome: ClaimOutcome) -> str:
     figures = []
-    for name in dict.fromkeys([*outcome.reported, *outcome.measured]):
+    names = list(dict.fromkeys([*outcome.reported, *outcome.measured]))
+    short = [name.rpartition(".")[2] for name in names]
+    if len(set(short)) < len(short):  # the same measurement of two experiments
+        short = names
+    for name, shown in zip(names, short, strict=True):
         reported, measured = outcome.reported.get(name), outcome.measured.get(name)
         said = f"paper {_number(float(reported['value']))}" if reported else ""
         here = f"here {_measured(measured)}" if measured else ""
-        figures.append(f"`{name.rpartition('.')[2]}`: " + ", ".join(filter(None, (said, here))))
+        figures.append(f"`{shown}`: " + ", ".join(filter(None, (said, here))))
     cells = (
         " ".join(outcome.sheet),
         outcome.statement,
@@ -47,8 +51,8 @@ def table(results: Path, scale: str = "small") -> str:
         own = [o.verdict for o in outcomes if o.fidelity != STAND_IN]
         stand_in = [o.verdict for o in outcomes if o.fidelity == STAND_IN]
         apart = (
-            f"{stand_in.count('confirmed')} hold, {stand_in.count('refuted')} do not, "
-            f"{stand_in.count('undecided')} undecided"
+            f"hold: {stand_in.count('confirmed')}, do not: {stand_in.count('refuted')}, "
+            f"undecided: {stand_in.count('undecided')}"
             if stand_in
             else "–"
         )
