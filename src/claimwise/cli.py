@@ -230,10 +230,8 @@ class Cite:
         from claimwise.papers import catalogue
 
         known = catalogue()
-        for key in self.keys:
-            if key not in known:
-                _load(key)  # says what is nearest
-        _print("\n\n".join(known[key].entry.source for key in self.keys))
+        entries = [known[key].entry if key in known else _load(key).entry for key in dict.fromkeys(self.keys)]
+        _print("\n\n".join(entry.source for entry in entries))
         return OK
 
 
@@ -241,14 +239,14 @@ class Cite:
 
 
 def _load(key: str) -> "Paper":
-    from claimwise.papers import UnknownPaper, catalogue, load
+    from claimwise.papers import BrokenPaper, UnknownPaper, load
 
     try:
-        if not key.endswith(".py") and key not in catalogue():
-            load(key)  # raises without importing torch
-        return load(key)
-    except UnknownPaper as error:
-        raise UsageError(str(error)) from None
+        paper = load(key)
+        _ = paper.entry  # before anything runs
+    except (UnknownPaper, BrokenPaper, LookupError) as error:
+        raise UsageError(error.args[0]) from None
+    return paper
 
 
 def _selected(keys: Sequence[str], everything: bool) -> "list[Paper]":
@@ -311,18 +309,22 @@ class Run:
         papers = _selected(self.keys, self.all)
         if self.all:
             papers = [paper for paper in papers if self.scale in paper.scales()]
+        if not papers:
+            raise UsageError(f"no paper of the list has an experiment at scale {self.scale}")
         study = _Study.of(self)
+        for paper in papers:
+            _require_scale(paper, self.scale)
         if self.set:
             return self._explore(papers, study)
         from claimwise.lab.study import jobs_of
 
-        for paper in papers:
-            _require_scale(paper, self.scale)
-        jobs = [job for paper in papers for job in jobs_of(paper, self.scale, study.seeds)]
+        if self.record is not None:
+            study.require_whole(papers)
+        jobs = [job for paper in papers for job in jobs_of(paper, self.scale, study.seeds, study.reference(paper.key))]
         ended, seconds = study.perform(jobs)
         records = []
         for paper in papers:
-            records.append(study.record(paper, ended, seconds / len(papers), keep=True))
+            records.append(study.record(paper, ended, seconds / len(papers)))
             if self.record is not None:
                 study.keep_reference(paper, records[-1], ended, Path(self.record))
         for end in ended:
@@ -437,8 +439,11 @@ class _Study:
             seeds = Seeds(getattr(command, "seeds", None), getattr(command, "fresh", False))
         except ValueError as error:
             raise UsageError(str(error)) from None
-        data_dir = None if command.data_dir is None else Path(command.data_dir)
-        checkpoint = float(os.environ.get("CLAIMWISE_CHECKPOINT_SECONDS", "30"))
+        data_dir = None if command.data_dir is None else Path(command.data_dir).expanduser().absolute()
+        try:
+            checkpoint = float(given := os.environ.get("CLAIMWISE_CHECKPOINT_SECONDS", "30"))
+        except ValueError:
+            raise UsageError(f"CLAIMWISE_CHECKPOINT_SECONDS must be a number of seconds, got {given!r}") from None
         return cls(
             Workspace(_runs_folder(command.runs).absolute(), data_dir, checkpoint),
             hardware,
@@ -473,14 +478,24 @@ class _Study:
                 raise UsageError(str(error)) from None
         return ended, time.perf_counter() - started
 
+    def require_whole(self, papers: "Sequence[Paper]") -> None:
+        """Refuse to record fewer seeds than planned, which give no verdict."""
+        for paper in papers:
+            for experiment in paper.experiments_at(self.scale).values():
+                planned = experiment.plans[self.scale].seeds
+                if self.seeds.count is not None and self.seeds.count < planned:
+                    raise UsageError(
+                        f"{paper.key}: {experiment.name} is planned with {planned} seeds, and fewer are not recorded"
+                    )
+
     def reference(self, key: str) -> "Reference | None":
         """The reference results of a paper at this scale."""
         from claimwise.lab.reference import Reference
 
         return None if self.results is None else Reference.read(self.results, key, self.scale)
 
-    def record(self, paper: "Paper", ended: "Sequence[Ended]", seconds: float, *, keep: bool) -> "PaperRecord":
-        """The record of a paper from a suite."""
+    def record(self, paper: "Paper", ended: "Sequence[Ended]", seconds: float, *, again: bool = False) -> "PaperRecord":
+        """The record of a paper from a suite; `again`: of the reference's runs, repeated."""
         from claimwise.lab.study import broken_of, keep_verdicts, record_of, runs_of
 
         record = record_of(
@@ -492,8 +507,9 @@ class _Study:
             seconds=seconds,
             broken=broken_of(paper, ended),
             reference=self.reference(paper.key),
+            again=again,
         )
-        if keep:
+        if not again:
             keep_verdicts(record, self.workspace)
         return record
 
@@ -603,7 +619,7 @@ class Check:
 
     def __call__(self) -> int:
         from claimwise.lab.reference import drift
-        from claimwise.lab.study import jobs_of
+        from claimwise.lab.study import jobs_again
 
         study = _Study.of(self)
         papers = _selected(self.keys, self.all)
@@ -616,21 +632,23 @@ class Check:
                 f"no reference results at scale {self.scale} for {', '.join(missing) or 'any paper'} in "
                 f"{study.results or 'results'}; make them: claimwise run KEY --scale {self.scale} --record results"
             )
-        ended, seconds = study.perform([job for paper in papers for job in jobs_of(paper, self.scale, study.seeds)])
-        changes: dict[str, list[str]] = {}
-        broken = [end for end in ended if end.run is None]
+        found = {paper.key: reference for paper in papers if (reference := references[paper.key]) is not None}
         for paper in papers:
-            reference = references[paper.key]
-            assert reference is not None
-            changes[paper.key] = drift(study.record(paper, ended, seconds, keep=False), reference)
+            _require_scale(paper, self.scale)
+        jobs = [job for paper in papers for job in jobs_again(paper, self.scale, found[paper.key])]
+        ended, seconds = study.perform(jobs)
+        broken = [end for end in ended if end.run is None]
+        changes = {
+            paper.key: drift(study.record(paper, ended, seconds, again=True), found[paper.key]) for paper in papers
+        }
         for end in broken:
             sys.stderr.write(f"claimwise: {end.job.experiment}, seed {end.job.seed} broke: {end.error}\n")
         if self.json:
             _print_json({"scale": self.scale, "seconds": round(seconds, 3), "drift": changes})
         else:
-            for key, found in changes.items():
-                _print(f"{key}: {'nothing has drifted' if not found else f'{len(found)} change(s)'}")
-                for change in found:
+            for key, drifted in changes.items():
+                _print(f"{key}: {'nothing has drifted' if not drifted else f'{len(drifted)} change(s)'}")
+                for change in drifted:
                     _print(f"  {change}")
         if broken:
             return BROKEN
@@ -877,15 +895,21 @@ def _dispatch(words: list[str]) -> int:
     command = _parse(name, words[len(name.split()) :])
     try:
         return int(command())
+    except UsageError:
+        raise
     except Exception as error:
         from claimwise.data import DataError
+        from claimwise.lab.storage import CorruptFile
 
         if isinstance(error, DataError):
             raise UsageError(str(error)) from None
-        if isinstance(error, OSError):  # a full disk, a folder that cannot be written
+        if isinstance(error, OSError | CorruptFile):  # a full disk, a folder that cannot be written, a damaged file
             sys.stderr.write(f"claimwise: {error}\n")
-            return BROKEN
-        raise
+        else:  # a fault of ours; Python's own status 1 would read as "refuted" or "drifted"
+            import traceback
+
+            traceback.print_exc()
+        return BROKEN
 
 
 if __name__ == "__main__":

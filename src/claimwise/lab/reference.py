@@ -1,13 +1,14 @@
 """Reference results: what was measured once, committed under ``results/``, and whether it still holds."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from claimwise.lab.paper import Claim
+from claimwise.lab.paper import Claim, Paper
 from claimwise.lab.records import NOT_TESTED, ClaimOutcome, PaperRecord
-from claimwise.lab.storage import read_json, write_atomic, write_json
+from claimwise.lab.storage import CorruptFile, read_json, write_atomic, write_json
 from claimwise.lab.stored import Stored
 
 CHANGED = "criterion changed after the run"
@@ -30,17 +31,33 @@ class Reference:
         if not path.is_file():
             return None
         content = read_json(path)
-        claims = {claim["claim"]: ClaimOutcome.from_json(claim) for claim in content["claims"]}
-        return cls(path, claims, content["stamp"], scale, content["seconds"])
+        try:
+            claims = {claim["claim"]: ClaimOutcome.from_json(claim) for claim in content["claims"]}
+            return cls(path, claims, content["stamp"], scale, content["seconds"])
+        except (KeyError, TypeError) as error:
+            raise CorruptFile(f"{path}: no reference results of this version: {error!r}; record them anew") from error
+
+    def seeds_of(self, experiment: str) -> list[int]:
+        """The seeds of an experiment that the results were made from."""
+        found = [re.fullmatch(rf"{re.escape(experiment)}-seed(\d+)", run) for run in self.stamp.get("runs", {})]
+        return sorted(int(match[1]) for match in found if match)
+
+    def used(self, paper: Paper, scale: str) -> int:
+        """One more than the last seed that was used for a criterion that has been edited since; 0 without one."""
+        edited = [self.claims[id] for id, claim in paper.claims.items() if self._edited(claim, scale)]
+        return max((max(before.seeds) + 1 for before in edited if before.seeds), default=0)
+
+    def _edited(self, claim: Claim, scale: str) -> bool:
+        before, criterion = self.claims.get(claim.id), claim.criteria.get(scale)
+        if before is None or criterion is None or not before.criterion_digest or scale != self.scale:
+            return False
+        return before.criterion_digest != criterion.digest
 
     def warning(self, claim: Claim, scale: str, results: Mapping[str, Stored]) -> str:
         """Whether the criterion was edited after the reference run, and no fresh seeds have answered for it since."""
-        before = self.claims.get(claim.id)
-        criterion = claim.criteria.get(scale)
-        if before is None or criterion is None or not before.criterion_digest or scale != self.scale:
+        if not self._edited(claim, scale):
             return ""
-        if before.criterion_digest == criterion.digest:
-            return ""
+        before = self.claims[claim.id]
         used = [results[name].seeds for name in claim.experiments(scale) if name in results]
         if used and before.seeds and all(min(seeds) > max(before.seeds) for seeds in used):
             return ""
@@ -70,17 +87,21 @@ def keep_reference(
     claims = []
     for outcome in record.claims:
         claim = outcome.to_json()
-        if outcome.warning and before is not None:
+        if outcome.warning and before is not None and outcome.claim in before.claims:
             claim["criterion_digest"] = before.claims[outcome.claim].criterion_digest
         claims.append(claim)
     path = folder / f"{record.key}.{record.scale}.json"
     content = {"paper": record.key, "scale": record.scale, "seconds": record.seconds, "stamp": record.stamp}
     write_json(path, {**content, "claims": claims})
-    if all(data.get("publish", True) for data in record.stamp["data"].values()):
-        pictures = folder / f"{record.key}.{record.scale}"
+    publishable = all(data.get("publish", True) for data in record.stamp["data"].values())
+    kept = dict(figures) if publishable else {}
+    pictures = folder / f"{record.key}.{record.scale}"
+    for picture in pictures.glob("*.svg"):  # of figures that are gone, or that may no longer be shown
+        if picture.stem not in kept:
+            picture.unlink()
+    for name, svg in kept.items():
         pictures.mkdir(exist_ok=True)
-        for name, svg in figures:
-            write_atomic(pictures / f"{name}.svg", svg)
+        write_atomic(pictures / f"{name}.svg", svg)
     return path
 
 

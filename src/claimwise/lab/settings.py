@@ -108,5 +108,8 @@ def apply_settings(paper: Paper, scale: str, assignments: Sequence[str]) -> dict
         else:
             wanted = getattr(hints[field], "__name__", str(hints[field]))
             raise SettingError(f"{name}.{field} takes {wanted}, got {text!r}")
-        changed[experiment] = dataclasses.replace(setup, **{field: value})
+        try:
+            changed[experiment] = dataclasses.replace(setup, **{field: value})
+        except (ValueError, TypeError) as error:  # the setup's own check of its values
+            raise SettingError(f"{name}.{field}={text}: {error}") from None
     return changed

@@ -33,7 +33,7 @@ class Seeds:
     count: int | None = None
     """Another number than planned; None is the plan."""
     fresh: bool = False
-    """The next N seeds after the planned ones, for a criterion that was edited after its run."""
+    """The next N seeds after the ones that were used, for a criterion that was edited after its run."""
 
     def __post_init__(self) -> None:
         if self.count is not None and self.count < 1:
@@ -41,19 +41,33 @@ class Seeds:
         if self.count is not None and self.fresh:
             raise ValueError("fresh seeds are as many as planned: give either --seeds or --fresh")
 
-    def of(self, planned: int) -> range:
-        """The seeds for a plan of that many."""
+    def of(self, planned: int, used: int = 0) -> range:
+        """The seeds for a plan of that many, where seeds below `used` have had their say on an edited criterion."""
         if self.fresh:
-            return range(planned, 2 * planned)
+            first = max(planned, used)
+            return range(first, first + planned)
         return range(planned if self.count is None else self.count)
 
 
-def jobs_of(paper: Paper, scale: str, seeds: Seeds) -> list[Job]:
-    """Every run of a paper at a scale; experiments in the order of the module, so that needed ones come first."""
+def jobs_of(paper: Paper, scale: str, seeds: Seeds, reference: Reference | None = None) -> list[Job]:
+    """Every run of a paper at a scale; experiments in the order of the module, so that needed ones come first.
+
+    Fresh seeds are those that the reference results have not used for a criterion that was edited since.
+    """
+    used = 0 if reference is None else reference.used(paper, scale)
     return [
         Job.of(experiment, experiment.plans[scale].setup, seed)
         for experiment in paper.experiments_at(scale).values()
-        for seed in seeds.of(experiment.plans[scale].seeds)
+        for seed in seeds.of(experiment.plans[scale].seeds, used)
+    ]
+
+
+def jobs_again(paper: Paper, scale: str, reference: Reference) -> list[Job]:
+    """The runs that reference results were made from; where they tell none of an experiment, its plan."""
+    return [
+        Job.of(experiment, experiment.plans[scale].setup, seed)
+        for experiment in paper.experiments_at(scale).values()
+        for seed in reference.seeds_of(experiment.name) or range(experiment.plans[scale].seeds)
     ]
 
 
@@ -150,18 +164,22 @@ def outcomes(
     *,
     broken: Mapping[str, str] | None = None,
     reference: Reference | None = None,
+    again: bool = False,
 ) -> tuple[ClaimOutcome, ...]:
-    """What the runs say of every claim of a paper."""
+    """What the runs say of every claim of a paper; `again`: at the reference's look, which this repeats."""
     results = {experiment.name: Stored.of(experiment, found) for experiment, found in runs.items() if found}
-    looks = {e.name: _look(workspace, e, scale, len(runs[e])) for e in runs if scale in e.plans}
+    looks = {} if again else {e.name: _look(workspace, e, scale, len(runs[e])) for e in runs if scale in e.plans}
     found = []
     for claim in paper.claims.values():
         experiments = claim.experiments(scale)
+        look = max((looks.get(name, 0) for name in experiments), default=0)
+        if again and reference is not None and claim.id in reference.claims:
+            look = reference.claims[claim.id].look
         judge = partial(
             evaluate,
             claim,
             scale,
-            look=max((looks.get(name, 0) for name in experiments), default=0),
+            look=look,
             broken=broken,
             warning=reference.warning(claim, scale, results) if reference is not None else "",
         )
@@ -219,12 +237,15 @@ def stamp(
 
 
 def _data_of(run: FinishedRun) -> dict[str, Any]:
-    """The data sets that a run read, also through shared runs."""
-    data = dict(run.inputs["data"])
-    for record in run.inputs["runs"].values():
-        shared = next(iter(run.folder.parents[1].parent.glob(f"*/{record['experiment']}/{record['folder']}")), None)
-        if shared is not None:
-            data |= read_json(shared / "inputs.json")["data"]
+    """The data sets that a run read, also through shared runs, and theirs."""
+    return _data_read(run.inputs, run.folder.parents[2])
+
+
+def _data_read(inputs: Mapping[str, Any], runs: Path) -> dict[str, Any]:
+    data = dict(inputs["data"])
+    for record in inputs["runs"].values():
+        for shared in runs.glob(f"*/{record['experiment']}/{record['folder']}/inputs.json"):
+            data |= _data_read(read_json(shared), runs)
     return data
 
 
@@ -239,8 +260,9 @@ def record_of(
     broken: Mapping[str, str] | None = None,
     reference: Reference | None = None,
     figures: bool = True,
+    again: bool = False,
 ) -> PaperRecord:
-    """The whole record of a paper at a scale, for every report."""
+    """The whole record of a paper at a scale, for every report; `again`: a repetition of the reference's look."""
     pictures: list[FigureRecord] = []
     broke = dict(broken or {})
     if figures:
@@ -251,7 +273,7 @@ def record_of(
                 broke[f"figure {drawn.name}"] = drawn.error
             else:
                 pictures.append(FigureRecord(drawn.title, themed_svg(drawn.figure, drawn.title), drawn.caption))
-    claims = outcomes(paper, scale, runs, workspace, broken=broken, reference=reference)
+    claims = outcomes(paper, scale, runs, workspace, broken=broken, reference=reference, again=again)
     broke |= {f"claim {claim.claim}": claim.reason for claim in claims if claim.reason.startswith(UNFIT)}
     entry = paper.entry
     return PaperRecord(

@@ -12,6 +12,8 @@ import difflib
 import importlib
 import importlib.util
 import sys
+import traceback
+import warnings
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -28,6 +30,10 @@ READING_LIST = "reading_list.bib"
 
 class UnknownPaper(LookupError):
     """No paper of that key, with the nearest one."""
+
+
+class BrokenPaper(ImportError):
+    """A paper whose module cannot be imported, with what is wrong and where."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +56,23 @@ def _outside() -> dict[str, Listing]:
     found: dict[str, Listing] = {}
     for point in metadata.entry_points(group=ENTRY_POINTS):
         package, *rest = point.module.split(".")
-        spec = importlib.util.find_spec(package)  # finds a top-level package without importing it
+        try:
+            spec = importlib.util.find_spec(package)  # finds a top-level package without importing it
+        except (ImportError, ValueError):
+            spec = None
         if spec is None:
+            warnings.warn(f"the paper {point.name!r} is declared in {point.value}, which is not there", stacklevel=2)
             continue
         roots = list(spec.submodule_search_locations or [])
         folders = (
             [Path(root, *rest[:-1]) for root in roots] if rest else [Path(spec.origin or ".").parent, *map(Path, roots)]
         )
         entries: dict[str, Entry] = {}
-        for folder in folders:
-            entries |= read_bibliography(folder / READING_LIST)
+        try:
+            for folder in folders:
+                entries |= read_bibliography(folder / READING_LIST)
+        except (OSError, ValueError) as error:  # another package's fault must not hide the list
+            warnings.warn(f"the paper {point.name!r}: {error}", stacklevel=2)
         entry = entries.get(point.name) or Entry(point.name, "misc", {"title": point.name, "topic": "outside"}, "")
         found[point.name] = Listing(entry, point.module)
     return found
@@ -76,6 +89,7 @@ def load(key: str) -> "Paper":
 
     Raises:
         UnknownPaper: naming the nearest key.
+        BrokenPaper: if its module cannot be imported.
         LookupError: if the module defines no paper of that key.
     """
     if key.endswith(".py"):
@@ -91,16 +105,29 @@ def load(key: str) -> "Paper":
 def _from_file(path: Path) -> "Paper":
     if not path.is_file():
         raise UnknownPaper(f"no file {path}; name a paper of the list, or a file made by `claimwise new`")
+    if not path.stem.isidentifier():
+        raise UnknownPaper(f"{path}: a paper's file is named by its key: letters, digits and underscores; rename it")
     folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)
+    importlib.invalidate_caches()
+    spec = importlib.util.find_spec(path.stem)
+    if spec is None or spec.origin is None or Path(spec.origin).resolve() != path.resolve():
+        taken = "another module" if spec is None else spec.origin or "another package"
+        raise UnknownPaper(f"{path}: the module name {path.stem!r} is taken by {taken}; rename the file and its key")
     return _paper_of(path.stem, path.stem)
 
 
 def _paper_of(module: str, key: str) -> "Paper":
     from claimwise.lab.paper import Paper
 
-    imported = importlib.import_module(module)
+    try:
+        imported = importlib.import_module(module)
+    except Exception as error:
+        ours = Path(__file__).parents[1] / "lab"
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).parent != ours]
+        where = f"{frames[-1].filename}, line {frames[-1].lineno}"
+        raise BrokenPaper(f"{key}: cannot import {module}: {type(error).__name__}: {error} ({where})") from error
     papers = [value for value in vars(imported).values() if isinstance(value, Paper)]
     for paper in papers:
         if paper.key == key:
