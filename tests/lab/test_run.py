@@ -1055,3 +1055,30 @@ def test_precision_is_fabrics_and_resumes(tmp_path):
     resumed = execute(net, Setup(1.0), 0, Workspace(tmp_path), hardware)
     assert resumed.measurements == whole.measurements
     assert whole.measurements != execute(net, Setup(2.0), 0, Workspace(tmp_path)).measurements
+
+
+def test_mixed_precision_computes_in_half_and_keeps_whole_weights(tmp_path):
+    mixed = Paper("mixed")
+    seen = set()
+
+    @mixed.experiment(quick=Plan(Setup()))
+    def net(run, setup):
+        model = nn.Linear(3, 1)
+        model.register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
+        x = torch.randn(32, 3)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        fitted = run.fit(
+            model,
+            lambda model, x, y: (model(x) - y).square().mean(),
+            (x, x.sum(1, keepdim=True)),
+            optimizer=optimizer,
+            epochs=20,
+            batch_size=8,
+        )
+        assert {p.dtype for p in model.parameters()} == {torch.float32}
+        assert {s["momentum_buffer"].dtype for s in optimizer.state.values()} == {torch.float32}
+        return {"first": fitted["loss"][0], "last": fitted["loss"][-1]}
+
+    found = execute(net, Setup(), 0, Workspace(tmp_path), Hardware(precision="bf16-mixed")).measurements
+    assert seen == {torch.bfloat16}
+    assert found["last"].value < 0.2 * found["first"].value
