@@ -324,7 +324,7 @@ class Run:
         ended, seconds = study.perform(jobs)
         records = []
         for paper in papers:
-            records.append(study.record(paper, ended, seconds / len(papers)))
+            records.append(study.record(paper, ended))
             if self.record is not None:
                 study.keep_reference(paper, records[-1], ended, Path(self.record))
         for end in ended:
@@ -494,7 +494,7 @@ class _Study:
 
         return None if self.results is None else Reference.read(self.results, key, self.scale)
 
-    def record(self, paper: "Paper", ended: "Sequence[Ended]", seconds: float, *, again: bool = False) -> "PaperRecord":
+    def record(self, paper: "Paper", ended: "Sequence[Ended]", *, again: bool = False) -> "PaperRecord":
         """The record of a paper from a suite; `again`: of the reference's runs, repeated."""
         from claimwise.lab.study import broken_of, keep_verdicts, record_of, runs_of
 
@@ -504,7 +504,6 @@ class _Study:
             runs_of(paper, ended),
             self.workspace,
             self.hardware,
-            seconds=seconds,
             broken=broken_of(paper, ended),
             reference=self.reference(paper.key),
             again=again,
@@ -638,9 +637,7 @@ class Check:
         jobs = [job for paper in papers for job in jobs_again(paper, self.scale, found[paper.key])]
         ended, seconds = study.perform(jobs)
         broken = [end for end in ended if end.run is None]
-        changes = {
-            paper.key: drift(study.record(paper, ended, seconds, again=True), found[paper.key]) for paper in papers
-        }
+        changes = {paper.key: drift(study.record(paper, ended, again=True), found[paper.key]) for paper in papers}
         for end in broken:
             sys.stderr.write(f"claimwise: {end.job.experiment}, seed {end.job.seed} broke: {end.error}\n")
         if self.json:

@@ -215,9 +215,7 @@ def draw_figures(paper: Paper, runs: Mapping[Experiment, Sequence[FinishedRun]])
     return drawn
 
 
-def stamp(
-    runs: Mapping[Experiment, Sequence[FinishedRun]], hardware: Hardware, seconds: float | None = None
-) -> dict[str, Any]:
+def stamp(runs: Mapping[Experiment, Sequence[FinishedRun]], hardware: Hardware) -> dict[str, Any]:
     """What produced the numbers."""
     data: dict[str, Any] = {}
     for found in runs.values():
@@ -232,7 +230,6 @@ def stamp(
             for experiment, found in runs.items()
             for run in found
         },
-        "run_seconds": round(sum(run.seconds for found in runs.values() for run in found), 1),
     }
 
 
@@ -256,7 +253,6 @@ def record_of(
     workspace: Workspace,
     hardware: Hardware,
     *,
-    seconds: float = 0.0,
     broken: Mapping[str, str] | None = None,
     reference: Reference | None = None,
     figures: bool = True,
@@ -286,7 +282,7 @@ def record_of(
         topic=entry.topic,
         note=paper.note,
         scale=scale,
-        seconds=seconds or round(sum(run.seconds for found in runs.values() for run in found), 3),
+        seconds=round(sum(run.seconds for found in runs.values() for run in found), 3),
         claims=claims,
         plans=plan_rows(paper, [scale]),
         figures=tuple(pictures),
