@@ -216,14 +216,17 @@ def draw_figures(paper: Paper, runs: Mapping[Experiment, Sequence[FinishedRun]])
 
 
 def stamp(runs: Mapping[Experiment, Sequence[FinishedRun]], hardware: Hardware) -> dict[str, Any]:
-    """What produced the numbers."""
+    """What produced the numbers. `commit` is that of the verdicts, `run_commits` those at which runs were begun."""
     data: dict[str, Any] = {}
+    commits = set()
     for found in runs.values():
         for run in found:
             data |= _data_of(run)
+            commits.add(read_json(run.folder / "environment.json")["commit"])
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         **environment(hardware),
+        "run_commits": sorted(commits - {""}),
         "data": data,
         "runs": {
             f"{experiment.name}-seed{run.seed}": run.identity[:16]
