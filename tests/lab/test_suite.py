@@ -175,7 +175,11 @@ def test_threads_of_a_dask_worker_do_not_disturb_each_other(jobs, serial, tmp_pa
         n_workers=1, threads_per_worker=4, processes=False, dashboard_address=None
     ) as cluster:
         ended = run_suite(
-            jobs("net", range(2)), Workspace(tmp_path), Hardware(), workers=2, executor=f"dask:{cluster.scheduler_address}"
+            jobs("net", range(2)),
+            Workspace(tmp_path),
+            Hardware(),
+            workers=2,
+            executor=f"dask:{cluster.scheduler_address}",
         )
     assert numbers(ended) == serial[:2]
 
