@@ -84,6 +84,7 @@ def main() -> int:
                 difference=max_difference,
                 tolerance=0.0,
                 block_seconds=0.3,
+                clock="processor",
             )
             step = row.peer_seconds / steps
             overhead = step * (1 / row.ratio - 1)
