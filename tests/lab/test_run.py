@@ -265,9 +265,9 @@ def test_a_run_killed_at_any_event_resumes_to_the_same_bits(killable, tmp_path, 
 
 
 @pytest.mark.long
-def test_a_run_killed_at_each_of_its_events_resumes_to_the_same_bits(killable, tmp_path):
+def test_a_run_killed_at_every_fifth_of_its_events_resumes_to_the_same_bits(killable, tmp_path):
     zygote, whole, count = killable
-    for die_at in range(1, count + 1):
+    for die_at in range(1, count + 1, 5):
         root = tmp_path / str(die_at)
         kill_and_resume(zygote, root, [die_at])
         assert everything(root) == whole, die_at

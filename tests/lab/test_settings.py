@@ -1,107 +1,129 @@
-"""Settings given as text."""
+"""Settings given as text become values of the setup's types, or one clear message."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
-from claimwise.lab.paper import Paper, Plan
+from claimwise.lab import Paper, Plan
 from claimwise.lab.settings import SettingError, apply_settings
 
 
 @dataclass(frozen=True)
-class Many:
-    """Every kind of setting."""
+class Setup:
+    """Settings."""
 
-    count: int = 1
-    rate: float = 0.5
-    name: str = "a"
-    flag: bool = False
-    kind: Literal["x", "y"] = "x"
+    size: float = 1.0
+    epochs: int = 5
+    name: str = "digits"
+    fast: bool = False
+    kind: Literal["sgd", "adam"] = "sgd"
+    rate: float | None = None
     widths: tuple[int, ...] = (1, 2)
-    pair: tuple[int, str] = (1, "b")
-    limit: int | None = None
+    pair: tuple[float, str] = (0.5, "a")
+    many: list[float] | None = None
+    anything: Any = None
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(f"Setup: epochs must be >= 1, got {self.epochs}")
 
 
-@pytest.fixture
-def paper() -> Paper:
-    paper = Paper("settings_test")
+paper = Paper("trial")
 
-    @paper.experiment(quick=Plan(Many()))
-    def first(run: Any, setup: Many) -> dict[str, float]:
-        return {}
 
-    @paper.experiment(quick=Plan(Many(count=7)), small=Plan(Many()))
-    def second(run: Any, setup: Many) -> dict[str, float]:
-        return {}
+@paper.experiment(quick=Plan(Setup()), small=Plan(Setup(epochs=50)))
+def net(run, setup):
+    pass
 
-    return paper
+
+@paper.experiment(small=Plan(Setup()))
+def late(run, setup):
+    pass
 
 
 @pytest.mark.parametrize(
     ("text", "field", "value"),
     [
-        ("count=3", "count", 3),
-        ("rate=0.25", "rate", 0.25),
-        ("rate=2", "rate", 2.0),
-        ("rate=1e-3", "rate", 1e-3),
-        ("name=12", "name", "12"),
+        ("size=0.25", "size", 0.25),
+        ("size=2", "size", 2.0),
+        ("size=-1e-3", "size", -1e-3),
+        ("epochs=7", "epochs", 7),
+        ("name=mnist", "name", "mnist"),
+        ("name=5", "name", "5"),
+        ("name=true", "name", "true"),
         ("name=a=b", "name", "a=b"),
-        ("flag=true", "flag", True),
-        ("flag=True", "flag", True),
-        ("kind=y", "kind", "y"),
+        ("name=", "name", ""),
+        ("fast=true", "fast", True),
+        ("fast=True", "fast", True),
+        ("fast=false", "fast", False),
+        ("kind=adam", "kind", "adam"),
+        ("rate=0.5", "rate", 0.5),
+        ("rate=None", "rate", None),
+        ("rate=null", "rate", None),
         ("widths=3,4,5", "widths", (3, 4, 5)),
-        ("widths=[3]", "widths", (3,)),
-        ("pair=2,c", "pair", (2, "c")),
-        ("limit=4", "limit", 4),
-        ("limit=None", "limit", None),
+        ("widths=[3, 4]", "widths", (3, 4)),
+        ("widths=[]", "widths", ()),
+        ("pair=2,b", "pair", (2.0, "b")),
+        ("many=0.5,1", "many", [0.5, 1.0]),
+        ('anything={"a": 1}', "anything", {"a": 1}),
     ],
 )
-def test_values_of_every_type(paper: Paper, text: str, field: str, value: Any) -> None:
-    ((experiment, setup),) = apply_settings(paper, "quick", [f"first.{text}"]).items()
-    assert experiment.name == "first"
-    found = getattr(setup, field)
-    assert found == value
-    assert type(found) is type(value)
-
-
-def test_several_settings_join_and_other_experiments_stay_out(paper: Paper) -> None:
-    changed = apply_settings(paper, "quick", ["second.rate=0.1", "second.name=z"])
-    assert [e.name for e in changed] == ["second"]
-    assert next(iter(changed.values())) == Many(count=7, rate=0.1, name="z")
+def test_text_becomes_a_value_of_the_fields_type(text, field, value):
+    changed = apply_settings(paper, "quick", [f"net.{text}"])
+    assert list(changed) == [net]
+    got = getattr(changed[net], field)
+    assert got == value
+    assert type(got) is type(value)
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "said"),
     [
-        ("first.cuont=3", "did you mean 'count'"),
-        ("frist.count=3", "did you mean 'first'"),
-        ("first.count=3.5", "takes int, got '3.5'"),
-        ("first.count=true", "takes int, got 'true'"),
-        ("first.flag=1", "takes bool, got '1'"),
-        ("first.kind=z", "got 'z'"),
-        ("first.widths=a,b", "got 'a,b'"),
-        ("first.pair=2", "got '2'"),
-        ("first=3", "takes experiment.field=value"),
-        ("first.count", "takes experiment.field=value"),
+        ("size=big", "net.size takes float, got 'big'"),
+        ("size=true", "net.size takes float, got 'true'"),
+        ("size=", "net.size takes float, got ''"),
+        ("epochs=2.5", "net.epochs takes int, got '2.5'"),
+        ("epochs=true", "net.epochs takes int"),
+        ("epochs=1e3", "net.epochs takes int, got '1e3'"),
+        ("fast=1", "net.fast takes bool, got '1'"),
+        ("fast=yes", "net.fast takes bool"),
+        ("kind=lion", r"net.kind takes .*'sgd', 'adam'"),
+        ("rate=fast", r"net.rate takes float \| None"),
+        ("widths=3,x", "net.widths takes"),
+        ("widths=3", "net.widths takes"),
+        ("pair=1,b,c", "net.pair takes"),
+        ("epochs=0", r"net.epochs=0: Setup: epochs must be >= 1, got 0"),
     ],
 )
-def test_what_is_refused(paper: Paper, text: str, message: str) -> None:
-    with pytest.raises(SettingError, match=message):
+def test_a_value_of_another_type_is_refused(text, said):
+    with pytest.raises(SettingError, match=said):
+        apply_settings(paper, "quick", [f"net.{text}"])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("net.sise=1", "trial.net has no setting 'sise'; did you mean 'size'?"),
+        ("net.zzz=1", "trial.net has no setting 'zzz'; there are size, epochs"),
+        ("nett.size=1", "trial has no experiment 'nett' at scale quick; did you mean 'net'?"),
+        ("late.size=1", "trial has no experiment 'late' at scale quick; "),
+        ("size=1", "--set takes experiment.field=value, got 'size=1'"),
+        ("net.size", "--set takes experiment.field=value, got 'net.size'"),
+        ("net.=1", "--set takes experiment.field=value"),
+        (".size=1", "trial has no experiment ''"),
+        ("", "--set takes experiment.field=value"),
+        ("net.__class__=1", "trial.net has no setting '__class__'"),
+    ],
+)
+def test_an_unknown_experiment_or_field_names_the_nearest(text, said):
+    with pytest.raises(SettingError) as raised:
         apply_settings(paper, "quick", [text])
+    assert said in str(raised.value)
 
 
-def test_an_experiment_without_a_plan_at_the_scale(paper: Paper) -> None:
-    with pytest.raises(SettingError, match="no experiment 'first' at scale small"):
-        apply_settings(paper, "small", ["first.count=3"])
-
-
-def test_of_a_written_paper(written_paper: Callable[..., Path]) -> None:
-    """Annotations of a module's own are resolved there."""
-    from claimwise.papers import load
-
-    paper = load(str(written_paper("@paper.experiment(quick=Plan(Setup()))\ndef net(run, setup): ...\n")))
-    ((_, setup),) = apply_settings(paper, "quick", ["net.size=3"]).items()
-    assert setup.size == 3.0
+def test_several_settings_join_and_the_plan_stays():
+    changed = apply_settings(paper, "small", ["net.size=3", "late.epochs=2", "net.name=x", "net.size=4"])
+    assert changed == {net: Setup(4.0, 50, "x"), late: Setup(epochs=2)}
+    assert net.plans["small"].setup == Setup(epochs=50)
+    assert apply_settings(paper, "small", []) == {}

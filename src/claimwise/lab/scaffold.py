@@ -1,5 +1,6 @@
 """A skeleton for one's own paper (``claimwise new``): whole, so that it runs and is judged as it is."""
 
+import importlib.util
 import keyword
 import re
 from pathlib import Path
@@ -109,20 +110,23 @@ def write_skeleton(key: str, folder: Path) -> Path:
     """Write ``<key>.py`` and its entry in ``reading_list.bib``.
 
     Raises:
-        ValueError: for a key that is no lower-case identifier.
+        ValueError: for a key that is no lower-case identifier or another module's name, or a broken bibliography.
         FileExistsError: if the module is there already; nothing is overwritten.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", key) or keyword.iskeyword(key):
         raise ValueError(
             f"a paper's key is lower-case letters, digits and underscores, starting with a letter; got {key!r}"
         )
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{key}.py"
     if path.exists():
         raise FileExistsError(f"{path} is there already; choose another key or folder")
+    if (taken := importlib.util.find_spec(key)) is not None:
+        raise ValueError(f"the name {key!r} is taken by the module {taken.origin or key}; choose another key")
     bibliography = folder / READING_LIST
-    if key not in read_bibliography(bibliography):
+    known = read_bibliography(bibliography)  # one that is broken is told before anything is written
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, _MODULE.format(key=key))
+    if key not in known:
         before = bibliography.read_text("utf-8").rstrip() + "\n\n" if bibliography.is_file() else ""
         write_atomic(bibliography, before + _ENTRY.format(key=key))
-    write_atomic(path, _MODULE.format(key=key))
     return path

@@ -106,7 +106,8 @@ def apply_settings(paper: Paper, scale: str, assignments: Sequence[str]) -> dict
             except TypeError:
                 continue
         else:
-            wanted = getattr(hints[field], "__name__", str(hints[field]))
+            plain = isinstance(hints[field], type) and not typing.get_args(hints[field])
+            wanted = hints[field].__name__ if plain else str(hints[field]).replace("typing.", "")
             raise SettingError(f"{name}.{field} takes {wanted}, got {text!r}")
         try:
             changed[experiment] = dataclasses.replace(setup, **{field: value})

@@ -96,7 +96,7 @@ def load(key: str) -> "Paper":
         return _from_file(Path(key))
     known = catalogue()
     if key not in known:
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"the papers are {', '.join(known)}"
         raise UnknownPaper(f"unknown paper {key!r}; {hint} (claimwise list shows all)")
     return _paper_of(known[key].module, key)
