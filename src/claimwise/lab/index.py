@@ -50,7 +50,10 @@ def _sources(runs: Path) -> dict[str, tuple[int, int]]:
     found = {}
     for pattern in ("*/*.verdicts.json", "*/*/*/config.json", "*/*/*/measurements.json"):
         for path in runs.glob(pattern):
-            stat = path.stat()
+            try:
+                stat = path.stat()
+            except OSError:  # another process took it away meanwhile
+                continue
             found[str(path.relative_to(runs))] = (stat.st_mtime_ns, stat.st_size)
     return found
 
@@ -80,11 +83,15 @@ class Index:
     def _open_if_current(self, sources: dict[str, tuple[int, int]]) -> sqlite3.Connection | None:
         if not self.path.is_file():
             return None
-        connection = sqlite3.connect(self.path, timeout=10)
+        try:
+            connection = sqlite3.connect(self.path, timeout=10)
+        except sqlite3.OperationalError:  # somebody else's, and not to be read
+            return None
         try:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             known = {path: (mtime, size) for path, mtime, size in connection.execute("SELECT * FROM sources")}
-            if version == _VERSION and known == sources:
+            (whole,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if version == _VERSION and known == sources and whole == "ok":
                 return connection
         except sqlite3.DatabaseError:
             pass  # damaged: the folders tell
@@ -137,7 +144,7 @@ class Index:
                             bool(ended),
                         ),
                     )
-            except (ValueError, KeyError, TypeError, OSError):
+            except (ValueError, KeyError, TypeError, AttributeError, OSError):
                 continue  # a folder that is not whole is not indexed; running it again mends it
         connection.executemany("INSERT INTO sources VALUES (?, ?, ?)", [(p, m, s) for p, (m, s) in sources.items()])
         connection.execute(f"PRAGMA user_version = {_VERSION}")
