@@ -41,24 +41,27 @@ class Seeds:
         if self.count is not None and self.fresh:
             raise ValueError("fresh seeds are as many as planned: give either --seeds or --fresh")
 
-    def of(self, planned: int, used: int = 0) -> range:
-        """The seeds for a plan of that many, where seeds below `used` have had their say on an edited criterion."""
+    def of(self, planned: int, unused: int = 0) -> range:
+        """The seeds for a plan of that many; fresh ones from the first that no experiment of the paper has used."""
         if self.fresh:
-            first = max(planned, used)
-            return range(first, first + planned)
+            return range(unused, unused + planned)
         return range(planned if self.count is None else self.count)
 
 
 def jobs_of(paper: Paper, scale: str, seeds: Seeds, reference: Reference | None = None) -> list[Job]:
     """Every run of a paper at a scale; experiments in the order of the module, so that needed ones come first.
 
-    Fresh seeds are those that the reference results have not used for a criterion that was edited since.
+    Fresh seeds start where neither a plan nor the reference results, if a criterion was edited since, have used them:
+    at one seed for all experiments, since claims pair them.
     """
-    used = 0 if reference is None else reference.used(paper, scale)
+    experiments = paper.experiments_at(scale).values()
+    unused = max(experiment.plans[scale].seeds for experiment in experiments)
+    if reference is not None:
+        unused = max(unused, reference.used(paper, scale))
     return [
         Job.of(experiment, experiment.plans[scale].setup, seed)
-        for experiment in paper.experiments_at(scale).values()
-        for seed in seeds.of(experiment.plans[scale].seeds, used)
+        for experiment in experiments
+        for seed in seeds.of(experiment.plans[scale].seeds, unused)
     ]
 
 
