@@ -1,5 +1,6 @@
 """Runs: what they are called, that they resume to the same bits after any kill, and that nothing stale is reused."""
 
+import contextlib
 import json
 import os
 import random
@@ -278,13 +279,20 @@ def test_a_run_killed_at_every_fifth_of_its_events_resumes_to_the_same_bits(kill
 def test_a_run_killed_at_any_time_resumes_to_the_same_bits(killable, tmp_path, seed):
     zygote, whole, _ = killable
     chance = random.Random(seed)
+    started = time.perf_counter()
+    assert zygote.run(tmp_path / "timing", every=0.01) == 0
+    usual = time.perf_counter() - started
+    root, killed = tmp_path / "killed", 0
     for _ in range(3):
-        child = zygote.start(tmp_path, every=0.01)
-        time.sleep(chance.uniform(0, 0.4))
-        os.kill(child, signal.SIGKILL)
+        child = zygote.start(root, every=0.01)
+        time.sleep(chance.uniform(0, 0.7) * usual)
+        with contextlib.suppress(ProcessLookupError):  # it was faster than usual
+            os.kill(child, signal.SIGKILL)
+            killed += 1
         zygote._read("status")
-    assert zygote.run(tmp_path, every=0.01) == 0
-    assert everything(tmp_path) == whole
+    assert killed
+    assert zygote.run(root, every=0.01) == 0
+    assert everything(root) == whole
 
 
 def test_a_resumed_run_does_not_start_anew(killable, tmp_path):
@@ -305,7 +313,8 @@ def test_two_processes_on_one_run_compute_it_once(killable, tmp_path):
     while len(zygote.answers) < 2:
         zygote._read("events")
     assert everything(tmp_path) == whole
-    assert sum(answer["events"] for answer in zygote.answers) < 1.2 * count, "the second must take the first's result"
+    # Looking for the lock and reading the result are events too, and more of them the longer it waits.
+    assert sum(answer["events"] for answer in zygote.answers) < 1.6 * count, "the second must take the first's result"
 
 
 def test_who_waits_for_a_killed_process_takes_over(killable, tmp_path):
