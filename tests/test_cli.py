@@ -1,5 +1,6 @@
 """The command line: exit statuses, one clear message for what is wrong, JSON and nothing else on stdout."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -57,6 +58,22 @@ class Session:
 
     def run(self, *words: str) -> tuple[int, str, str]:
         return self("run", str(self.module), "--jobs", "1", *words)
+
+    def edit(self, before: str, after: str) -> None:
+        """Edit the paper; the next command imports it anew, as a new process would."""
+        text = self.module.read_text("utf-8")
+        assert before in text
+        self.module.write_text(text.replace(before, after), "utf-8")
+        sys.modules.pop(self.key, None)
+        importlib.invalidate_caches()
+        for cached in self.module.parent.glob("__pycache__/*"):  # written within the same second
+            cached.unlink()
+
+    def claims(self, *words: str) -> dict[str, dict]:
+        """The claims of a run, by name."""
+        status, out, err = self.run("--json", *words)
+        assert status == 0, err
+        return {claim["claim"]: claim for claim in json.loads(out)["claims"]}
 
 
 @pytest.fixture
@@ -197,10 +214,149 @@ class TestBadInput:
         ],
     )
     def test_bad_options_of_run(self, session: Session, words: tuple[str, ...], message: str) -> None:
-        status, _, err = session.run(*words)
+        status, out, err = session.run(*words)
         assert status == 2
         assert message in err
         assert "Traceback" not in err
+        assert not out
+        assert not Path("runs").exists()
+        assert not Path("report").exists()
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (("--precision", "float16"), "unknown precision 'float16'"),
+            (("--devices", "0"), "devices must be >= 1"),
+            (("--seeds", "4", "--fresh"), "either --seeds or --fresh"),
+            (("--seeds", "many"), "many"),
+            (("--fail-on", "confirmed"), "confirmed"),
+            (("--sed", "4"), "--sed"),
+            (("--set", "sizes.size=1", "--scale", "small"), "has no experiment at scale small; it has quick"),
+            (("--all",), "name the papers"),
+            (("--data-dir", "not_there"), "not_there"),
+        ],
+    )
+    def test_more_bad_options_of_run(self, session: Session, words: tuple[str, ...], message: str) -> None:
+        status, out, err = session.run(*words)
+        assert message in err
+        assert "Traceback" not in err
+        assert (status, out) == (2, "")
+        assert not Path("runs").exists()
+
+    @pytest.mark.parametrize(
+        ("name", "value", "message"),
+        [
+            ("CLAIMWISE_CHECKPOINT_SECONDS", "often", "must be a number of seconds, got 'often'"),
+            ("CLAIMWISE_DATA", "not_there", "names 'not_there', which is not a folder"),
+        ],
+    )
+    def test_a_bad_environment(
+        self, session: Session, monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+    ) -> None:
+        monkeypatch.setenv(name, value)
+        status, out, err = session.run()
+        assert (status, out) == (2, "")
+        assert err.startswith(f"claimwise: {name} {message}")
+        assert not Path("runs").exists()
+
+    @pytest.mark.parametrize(
+        ("before", "after", "message"),
+        [
+            ("@paper.experiment", "@paper.experiment(", "SyntaxError"),
+            ('sizes["big"] > 0.5', 'sizes["big"] > 0.5 and True', "all_of"),
+            ("fidelity={", "fidelty={", "unexpected keyword argument 'fidelty'"),
+            ("import numpy", "import numpyy", "No module named 'numpyy'"),
+        ],
+    )
+    def test_a_paper_that_does_not_import(self, session: Session, before: str, after: str, message: str) -> None:
+        session.edit(before, after)
+        for command in ("run", "show", "check", "report", "cite"):
+            status, out, err = session(command, str(session.module))
+            assert (status, out) == (2, "")
+            assert err.startswith(f"claimwise: {session.key}: cannot import {session.key}: ")
+            assert message in err
+            assert f"{session.module}" in err
+            assert len(err.splitlines()) == 1
+
+    def test_a_paper_without_an_entry_is_told_before_it_runs(self, session: Session) -> None:
+        Path("reading_list.bib").unlink()
+        status, out, err = session.run()
+        assert (status, out) == (2, "")
+        assert "add one with title, author, year, url" in err
+        assert not Path("runs").exists()
+
+    def test_a_fault_of_ours_does_not_read_as_a_verdict(
+        self, session: Session, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from claimwise.lab import study
+
+        monkeypatch.setattr(study, "jobs_of", lambda *_: 1 / 0)
+        status, out, err = session.run()
+        assert (status, out) == (3, "")
+        assert "ZeroDivisionError" in err
+
+
+class TestTrouble:
+    def test_what_breaks_is_one_line_and_the_rest_goes_on(self, session: Session) -> None:
+        session.edit("if setup.size < 0", "if run.seed == 2")
+        status, out, err = session.run("--json")
+        assert status == 3
+        assert len(json.loads(out)["claims"]) == 5
+        said = [line for line in err.splitlines() if "sizes, seed 2 broke" in line]
+        assert len(said) == 1
+        assert said[0].endswith("ValueError: size 1.0 is negative")
+        assert "Traceback" not in err
+        assert "error.txt" in err
+        assert len(list(Path("runs", session.key, "sizes").glob("*/measurements.json"))) == 3
+
+    def test_a_claim_that_does_not_fit_is_loud(self, session: Session) -> None:
+        session.edit('sizes["around_zero"] > 0', 'sizes["around"] > 0')
+        status, out, err = session.run("--json")
+        assert status == 3
+        assert "claim either: the criterion does not fit the measurements" in err
+        verdicts = {claim["claim"]: claim["verdict"] for claim in json.loads(out)["claims"]}
+        assert (verdicts["big"], verdicts["either"]) == ("confirmed", "undecided")
+
+    def test_a_full_disk(self, session: Session) -> None:
+        session.edit(
+            'draw = float(run.rng("draw").normal())',
+            "draw = float(run.rng(\"draw\").normal()); run.save('big', torch.zeros(5000))",
+        )
+        limit = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))\n"
+        limit += "from claimwise.cli import main; sys.exit(main())"
+        words = ["run", str(session.module), "--jobs", "1", "--seeds", "1", "--json"]
+        done = subprocess.run(
+            [sys.executable, "-c", limit, *words], capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 3, done.stderr
+        assert "DiskFull" in done.stderr
+        assert "the earlier state is kept. Make room and start again" in done.stderr
+        assert session.run("--json")[0] == 0
+
+    def test_an_interrupt_says_that_it_can_go_on(self, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+        from claimwise.lab import suite
+
+        def interrupted(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(suite, "execute", interrupted)
+        status, out, err = session.run("--json")
+        assert (status, out) == (130, "")
+        assert err.endswith("claimwise: stopped; run it again to go on where it was\n")
+
+    def test_a_reader_that_goes_away(self, session: Session) -> None:
+        command = f"{sys.executable} -m claimwise.cli list --json | head -c 1"
+        done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (0, "[")
+        assert "BrokenPipe" not in done.stderr
+
+    def test_a_second_run_computes_nothing(self, session: Session) -> None:
+        first = session.claims()
+        stamps = {path: path.stat().st_mtime_ns for path in Path("runs").rglob("measurements.json")}
+        assert len(stamps) == 4
+        assert session.claims() == first
+        assert {path: path.stat().st_mtime_ns for path in Path("runs").rglob("measurements.json")} == stamps
 
 
 class TestReferences:
@@ -210,39 +366,71 @@ class TestReferences:
         assert Path("results", f"{session.key}.quick", "picture.svg").is_file()
         status, out, _ = session("check", str(session.module), "--jobs", "1")
         assert (status, "nothing has drifted" in out) == (0, True)
-        session.module.write_text(
-            session.module.read_text("utf-8").replace("setup.size +", "2 * setup.size +"), "utf-8"
-        )
-        again = [sys.executable, "-m", "claimwise.cli", "check", str(session.module), "--jobs", "1"]
-        done = subprocess.run(again, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 1, done.stderr
-        assert "sizes.big is 2" in done.stdout
-        assert "outside the reference interval" in done.stdout
+        session.edit("setup.size +", "2 * setup.size +")
+        status, out, err = session("check", str(session.module), "--jobs", "1")
+        assert status == 1, err
+        assert "sizes.big is 2" in out
+        assert "outside the reference interval" in out
+        status, out, _ = session("check", str(session.module), "--jobs", "1", "--json")
+        assert status == 1
+        assert list(json.loads(out)["drift"]) == [session.key]
 
     def test_a_criterion_edited_after_the_run_is_told_until_fresh_seeds_answer(self, session: Session) -> None:
         assert session.run("--record", "results")[0] == 0
-        session.module.write_text(session.module.read_text("utf-8").replace('["big"] > 0.5', '["big"] > 0.6'), "utf-8")
+        session.edit('["big"] > 0.5', '["big"] > 0.6')
 
         def warning(*words: str) -> str:
-            command = [
-                sys.executable,
-                "-m",
-                "claimwise.cli",
-                "run",
-                str(session.module),
-                "--jobs",
-                "1",
-                "--json",
-                *words,
-            ]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-            return next(c for c in json.loads(done.stdout)["claims"] if c["claim"] == "big")["warning"]
+            return session.claims(*words)["big"]["warning"]
 
         assert "criterion changed after the run" in warning()
         assert "criterion changed after the run" in warning("--record", "results")  # the same seeds do not clear it
         assert "criterion changed after the run" in warning()
         assert warning("--fresh", "--record", "results") == ""
         assert warning() == ""
+        assert session("check", str(session.module), "--jobs", "1")[0] == 0  # of the seeds that were recorded
+        session.edit('["big"] > 0.6', '["big"] > 0.65')  # a second edit needs seeds of its own
+        assert "criterion changed after the run" in warning()
+        claim = session.claims("--fresh")["big"]
+        assert (claim["warning"], claim["seeds"]) == ("", [8, 9, 10, 11])
+        assert json.loads(Path("results", f"{session.key}.quick.json").read_text())["claims"][0]["seeds"] == [
+            4,
+            5,
+            6,
+            7,
+        ]
+
+    def test_fewer_seeds_than_planned_are_not_recorded(self, session: Session) -> None:
+        assert session.run("--record", "results")[0] == 0
+        kept = Path("results", f"{session.key}.quick.json").read_text()
+        status, _, err = session.run("--seeds", "3", "--record", "results")
+        assert status == 2
+        assert "sizes is planned with 4 seeds, and fewer are not recorded" in err
+        assert Path("results", f"{session.key}.quick.json").read_text() == kept
+
+    def test_what_broke_is_not_recorded(self, session: Session) -> None:
+        session.edit("if setup.size < 0", "if run.seed == 2")
+        status, _, err = session.run("--record", "results")
+        assert status == 3
+        assert "not recorded" in err
+        assert not Path("results").exists()
+
+    def test_nothing_to_compare_with(self, session: Session) -> None:
+        status, out, err = session("check", str(session.module))
+        assert status == 2
+        assert "no reference results at scale quick" in err
+        assert "--record results" in err
+        assert not out
+        assert not Path("runs").exists()
+
+    def test_a_damaged_reference(self, session: Session) -> None:
+        assert session.run("--record", "results")[0] == 0
+        Path("results", f"{session.key}.quick.json").write_text("{")
+        for words in (("check", str(session.module)), ("run", str(session.module)), ("show", str(session.module))):
+            status, out, err = session(*words)
+            assert status == 3
+            assert "not JSON" in err
+            assert "Traceback" not in err
+            assert not out
 
 
 def test_show_and_list(session: Session) -> None:

@@ -426,6 +426,7 @@ class _Study:
 
     @classmethod
     def of(cls, command: "Run | Check | Report") -> "_Study":
+        from claimwise.data.loading import data_folder
         from claimwise.lab.reference import find_results
         from claimwise.lab.run import Hardware, Workspace
         from claimwise.lab.storage import available_cores
@@ -439,7 +440,8 @@ class _Study:
             seeds = Seeds(getattr(command, "seeds", None), getattr(command, "fresh", False))
         except ValueError as error:
             raise UsageError(str(error)) from None
-        data_dir = None if command.data_dir is None else Path(command.data_dir).expanduser().absolute()
+        data_dir = data_folder(command.data_dir)  # one that is named and not there is an error, used or not
+        data_dir = None if data_dir is None else data_dir.absolute()
         try:
             checkpoint = float(given := os.environ.get("CLAIMWISE_CHECKPOINT_SECONDS", "30"))
         except ValueError:

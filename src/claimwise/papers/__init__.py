@@ -124,10 +124,13 @@ def _paper_of(module: str, key: str) -> "Paper":
     try:
         imported = importlib.import_module(module)
     except Exception as error:
-        ours = Path(__file__).parents[1] / "lab"
-        frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).parent != ours]
-        where = f"{frames[-1].filename}, line {frames[-1].lineno}"
-        raise BrokenPaper(f"{key}: cannot import {module}: {type(error).__name__}: {error} ({where})") from error
+        if isinstance(error, SyntaxError):
+            said, where = error.msg, f"{error.filename}, line {error.lineno}"
+        else:
+            ours = Path(__file__).parents[1] / "lab"
+            frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).parent != ours]
+            said, where = str(error), f"{frames[-1].filename}, line {frames[-1].lineno}"
+        raise BrokenPaper(f"{key}: cannot import {module}: {type(error).__name__}: {said} ({where})") from error
     papers = [value for value in vars(imported).values() if isinstance(value, Paper)]
     for paper in papers:
         if paper.key == key:
