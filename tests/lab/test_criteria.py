@@ -84,6 +84,8 @@ def test_what_would_evaluate_a_criterion_when_written_raises_with_the_way_out(wr
         (lambda: a > float("nan"), "finite, got nan"),
         (lambda: a > float("inf"), "finite, got inf"),
         (lambda: a * float("inf") > 1, "finite"),
+        (lambda: np.array([1.0, 2.0]) * a > 1, r"joins measurements and numbers, got array"),
+        (lambda: np.array([1.0, 2.0]) < a, r"joins measurements and numbers, got array"),
         (lambda: between(a, 0.5, 0.5), "low < high"),
         (lambda: between(a, 2, 1), "low < high"),
         (lambda: between(a, b, 1), "needs a number there, got net.b"),
@@ -222,6 +224,8 @@ def test_the_digest_changes_exactly_when_the_criterion_does():
     criteria = [
         a > 0.5,
         a >= 0.5,
+        a * 0.5 > 0,
+        a * 0.50000000000001 > 0,
         a < 0.5,
         a <= 0.5,
         a > 0.50000000000001,  # prints alike
