@@ -838,11 +838,13 @@ def _parse(name: str, arguments: Sequence[str]) -> Any:
     """The command with its options; tyro prints the help or the error and exits."""
     import dataclasses
 
+    command = COMMANDS[name]
+    if not arguments and all(field.default is not dataclasses.MISSING for field in dataclasses.fields(command)):
+        return command()  # tyro takes a tenth of a second to import, and has nothing to read
     try:
         import tyro
     except ImportError:
         raise UsageError('the command line needs the extra: pip install "claimwise[lab]"') from None
-    command = COMMANDS[name]
     # Positional words are marked here, so that importing this module does not import tyro.
     for field in dataclasses.fields(command):
         if field.name in _POSITIONAL:
