@@ -575,6 +575,17 @@ def test_fewer_seeds_than_planned_give_figures_and_no_verdict():
         assert result.seeds == (0, 1, 2, 3, 4)
 
 
+def test_an_exact_claim_needs_one_run_only():
+    some = {"net": stored(net, n=[Exact(3)], a=[0.5])}
+    short = {"short": "net: 1 of the planned 5 seeds ran"}
+    assert outcome(equal(net["n"], 3), some, EXACT, **short).verdict == "confirmed"
+    assert outcome(equal(net["n"], 4), some, EXACT, **short).verdict == "refuted"
+    both = outcome(all_of(equal(net["n"], 3), net["a"] > 0.1), some, **short)
+    assert both.verdict == "undecided"
+    assert both.reason.startswith(short["short"])
+    assert outcome(equal(net["n"], 3), some, EXACT, broken={"net": "seed 1: no"}, **short).verdict == "undecided"
+
+
 def test_what_broke_decides_nothing():
     results = {"net": stored(net, a=A), "other": stored(other, b=B)}
     for holds in (net["a"] > 0.1, net["a"] > other["b"], net["a"] < 0.1):

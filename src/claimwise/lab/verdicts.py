@@ -393,7 +393,8 @@ def evaluate(
         scale: The scale of the runs.
         results: Stored measurements by the experiment's name.
         look: 0 at the planned number of seeds, k at the k-th recorded extension: the level is 1 - 0.05 / 2^k.
-        short: Why no verdict can be given although there are measurements (e.g. fewer seeds than planned).
+        short: Why no verdict can be given although there are measurements (e.g. fewer seeds than planned); an exact
+            claim needs but one run.
         broken: Experiments that broke, with their error.
         warning: Shown beside the verdict.
     """
@@ -435,6 +436,8 @@ def evaluate(
                     measured[str(quantity)] = estimate
             figures[str(quantity)] = mark(figure, estimate, fidelity)
         verdicts = {part.verdict for part in parts}
+        if parts and all(part.method == "exact" for part in parts):
+            short = ""  # one run is enough
         if short or broke or not parts:
             verdict = UNDECIDED
         elif REFUTED in verdicts:
