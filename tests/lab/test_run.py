@@ -537,8 +537,10 @@ def test_a_folder_that_was_deleted_among_several_is_not_taken_for_another(tmp_pa
         monkeypatch.setattr(runs, "load_data", numbers(content))
         folders.append(execute(reader, Setup(), 0, space).folder)
     shutil.rmtree(folders[1])
+    kept = (folders[2] / "measurements.json").read_bytes(), (folders[2] / "inputs.json").read_bytes()
     monkeypatch.setattr(runs, "load_data", numbers([4]))
     assert execute(reader, Setup(), 0, space).measurements["sum"].value == 4
+    assert ((folders[2] / "measurements.json").read_bytes(), (folders[2] / "inputs.json").read_bytes()) == kept
     monkeypatch.setattr(runs, "load_data", numbers([3]))
     assert execute(reader, Setup(), 0, space).folder == folders[2]
 
@@ -636,7 +638,7 @@ SHARED = """
     @paper.experiment(quick=Plan(Setup()))
     def net(run, setup):
         before = torch.rand(()).item()
-        shared = run.needs(base, Setup(3.0))
+        shared = run.needs(base_collection.experiments["ba" + "se"], Setup(3.0))  # not to be followed by name
         return {{"value": shared.measurements["value"].value, "weights": float(shared.load("weights").sum()),
                 "draws": before + torch.rand(()).item() + np.random.rand()}}
 
