@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -200,11 +201,12 @@ def test_submitit_gives_the_same_numbers_and_says_what_died(jobs, serial, tmp_pa
     assert "seed 0 is bad" in ended[3].error
 
 
-def test_what_waits_is_cancelled_when_the_suite_is_stopped(jobs, tmp_path):
-    """An interrupt must not wait for runs that have not begun."""
+def test_what_waits_is_cancelled_when_the_suite_is_stopped(monkeypatch):
+    """An interrupt must not wait for runs that have not begun. (Threads here: a process takes seconds to start.)"""
+    monkeypatch.setattr(suite, "ProcessPoolExecutor", lambda workers, **how: ThreadPoolExecutor(workers))
     pool = suite._Processes(1, lambda *said: None)
     running = threading.Event()
-    first = pool.submit(time.sleep, 1)
+    first = pool.submit(time.sleep, 0.3)
     rest = [pool.submit(time.sleep, 60) for _ in range(3)]
     while not first.running():
         running.wait(0.01)
