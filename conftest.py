@@ -7,12 +7,18 @@ from doctest import ELLIPSIS, NORMALIZE_WHITESPACE
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import hypothesis
 from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
 from sybil import Sybil
 from sybil.document import PythonDocStringDocument
 from sybil.parsers.myst import PythonCodeBlockParser, SkipParser
 from sybil.parsers.rest import DocTestParser
+
+# CI looks at the same examples each time; whoever runs the tests by hand looks for new ones.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 # The hook names its type checker by import path; this module exists only while testing.
 checking = types.ModuleType("claimwise_checking")

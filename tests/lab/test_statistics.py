@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from scipy.optimize import brentq
@@ -739,6 +739,10 @@ def test_wilson_mirrors_successes_and_failures(counts, level):
 
 @settings(max_examples=60, deadline=None)
 @given(numbers, numbers)
+@example(  # P = 1/2 but for rounding, 5 wins of 10: on the edge of the binomial floor
+    [0.0, 0.0, 1.0, 1.0, 1.0, 3.0, 3.0, -1.0, -2.0, -2.0],
+    [0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 2.0, 3.0, 1.0, -2.0, -2.0],
+)
 def test_superiority_mirrors_and_depends_on_ranks_only(a, b):
     one, other = s.brunner_munzel_interval(a, b), s.brunner_munzel_interval(b, a)
     assert (other.low, other.high) == pytest.approx((1 - one.high, 1 - one.low), abs=1e-9)

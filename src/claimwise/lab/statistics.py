@@ -396,7 +396,8 @@ def _brunner_munzel_limits(a: Array, b: Array, level: float) -> tuple[Array, Arr
     safe = np.where(inner, p, 0.5)
     half = stdtrit(freedom, 0.5 + level / 2) * np.sqrt(variance) / (safe * (1 - safe))
     low, high = expit(logit(safe) - half), expit(logit(safe) + half)
-    few = (smaller * np.minimum(p, 1 - p) < FEW_TRIALS) | (share_a == 0) | (share_b == 0)
+    # P(A > B) and 1 - P(B > A) may differ by rounding; the limits must not.
+    few = (smaller * np.minimum(p, 1 - p) < FEW_TRIALS - 1e-9) | (share_a == 0) | (share_b == 0)
     low = np.where(few, np.minimum(low, binomial_low), low)
     high = np.where(few, np.maximum(high, binomial_high), high)
     return p, np.where(inner, low, binomial_low), np.where(inner, high, binomial_high)
