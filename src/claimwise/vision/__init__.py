@@ -1,6 +1,7 @@
 """Vision: VGG networks, how they are trained and tested, and what any network sees and costs."""
 
 from claimwise.vision.dense_evaluation import DenseVGG, dense, dense_features, dense_posteriors, dense_scores
+from claimwise.vision.lenet import LeNet, load_nguyen_lenet
 from claimwise.vision.local_response_normalisation import LocalResponseNormalisation
 from claimwise.vision.multi_crop import crop_grid, crop_posteriors, ten_crop
 from claimwise.vision.multiply_accumulates import LayerOperations, MultiplyAccumulates, multiply_accumulates
@@ -8,6 +9,7 @@ from claimwise.vision.parameter_counts import LayerParameters, ParameterCounts, 
 from claimwise.vision.public_weights import PREPROCESSING, Preprocessing, load_public_weights
 from claimwise.vision.receptive_field import ReceptiveField, receptive_field, receptive_fields
 from claimwise.vision.scale_jitter import rescale, scale_jitter
+from claimwise.vision.squeezenet import SQUEEZENET_PREPROCESSING, Fire, SqueezeNet
 from claimwise.vision.vgg import CONFIGURATIONS, VGG, Configuration
 from claimwise.vision.vgg_initialisation import INITIALISATIONS, initialise, preinitialise
 
@@ -15,16 +17,20 @@ __all__ = [
     "CONFIGURATIONS",
     "INITIALISATIONS",
     "PREPROCESSING",
+    "SQUEEZENET_PREPROCESSING",
     "VGG",
     "Configuration",
     "DenseVGG",
+    "Fire",
     "LayerOperations",
     "LayerParameters",
+    "LeNet",
     "LocalResponseNormalisation",
     "MultiplyAccumulates",
     "ParameterCounts",
     "Preprocessing",
     "ReceptiveField",
+    "SqueezeNet",
     "crop_grid",
     "crop_posteriors",
     "dense",
@@ -32,6 +38,7 @@ __all__ = [
     "dense_posteriors",
     "dense_scores",
     "initialise",
+    "load_nguyen_lenet",
     "load_public_weights",
     "multiply_accumulates",
     "parameter_counts",
