@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from claimwise.data import Dataset, MissingDataError
-from claimwise.lab import Paper, Plan
+from claimwise.lab import Exact, Paper, Plan
 from claimwise.lab import run as runs
 from claimwise.lab.run import ExperimentBroke, FinishedRun, Hardware, Workspace, base_identity, execute, find
 from claimwise.lab.storage import read_lines
@@ -425,6 +425,25 @@ def test_everything_that_determines_numbers_is_in_the_identity(monkeypatch):
     texts = [json.dumps(identity, sort_keys=True) for identity in (plain, *others)]
     assert len(set(texts)) == len(texts)
     assert called() == plain
+
+
+def test_a_setup_says_its_threads(tmp_path):
+    wide = Paper("wide")
+
+    @dataclass(frozen=True)
+    class Wide:
+        threads: int = 2
+
+    @wide.experiment(quick=Plan(Wide()))
+    def net(run, setup):
+        return {"threads": Exact(torch.get_num_threads())}
+
+    finished = execute(net, Wide(), 0, Workspace(tmp_path))
+    assert finished.measurements["threads"].value == 2
+    assert json.loads((finished.folder / "config.json").read_text())["identity"]["threads"] == 2
+    assert find(net, Wide(), 0, Workspace(tmp_path), Hardware()) is not None
+    with pytest.raises(ValueError, match=r"Wide\.threads must be a whole number >= 1, got 0"):
+        Plan(Wide(threads=0))
 
 
 def test_nothing_else_is_in_the_identity():

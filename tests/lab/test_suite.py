@@ -201,6 +201,23 @@ def test_submitit_gives_the_same_numbers_and_says_what_died(jobs, serial, tmp_pa
     assert "seed 0 is bad" in ended[3].error
 
 
+def test_a_scheduler_is_asked_for_the_processors_of_the_widest_run(jobs, tmp_path, monkeypatch):
+    pytest.importorskip("submitit")
+    asked = []
+
+    class Asked(suite._SubmititExecutor):
+        def __init__(self, folder, partition, processors):
+            asked.append(processors)
+            super().__init__(folder, partition, processors)
+            assert self._executor._executor.parameters["cpus_per_task"] == processors
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(suite, "_SubmititExecutor", Asked)
+    with pytest.raises(KeyboardInterrupt):
+        run_suite(jobs("net", range(2)), Workspace(tmp_path), Hardware(threads=3, devices=2), executor="slurm:local")
+    assert asked == [6]
+
+
 def test_what_waits_is_cancelled_when_the_suite_is_stopped(monkeypatch):
     """An interrupt must not wait for runs that have not begun. (Threads here: a process takes seconds to start.)"""
     monkeypatch.setattr(suite, "ProcessPoolExecutor", lambda workers, **how: ThreadPoolExecutor(workers))

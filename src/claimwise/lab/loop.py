@@ -129,6 +129,28 @@ def loop(
     return state
 
 
+class _Losses:
+    """The losses of an epoch's steps so far, on their device until the epoch ends."""
+
+    def __init__(self) -> None:
+        self._steps: list[Tensor] = []
+
+    def append(self, loss: Tensor) -> None:
+        self._steps.append(loss)
+
+    def mean(self, shares: Sequence[float]) -> float:
+        """The mean over the epoch's examples, by each step's share of them; forgets the steps."""
+        steps = torch.stack(self._steps).to("cpu", torch.float64)
+        self._steps.clear()
+        return float(steps @ torch.tensor(shares, dtype=torch.float64))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps": torch.stack(self._steps) if self._steps else torch.empty(0)}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        self._steps[:] = saved["steps"].unbind()
+
+
 def fit(
     model: nn.Module,
     objective: Callable[..., Tensor],
@@ -183,44 +205,55 @@ def fit(
         raise ValueError(f"fit: epochs and batch_size must be >= 1, got {epochs} and {batch_size}")
     n = len(data[0])
     rank, ranks = share
+    device = data[0].device
     per_epoch = -(-n // batch_size)
     called = model if run_model is None else run_model
+    losses = _Losses()
     state: dict[str, Any] = {
         "model": model,
         "optimizer": optimizer,
         "generator": generator,
         "order": torch.empty(n, dtype=torch.long),
-        "loss_sum": torch.zeros((), device=data[0].device),
+        "losses": losses,
         "history": [],
         "also": dict(also or {}),
     }
+    parts: list[Tensor] = []  # this process's share of every batch of the epoch
+    sizes: list[int] = []  # of the whole batches
 
     def step(state: dict[str, Any], i: int) -> Mapping[str, float] | None:
+        # Below a millisecond a step every tensor operation counts: the order is divided once an epoch, losses are only
+        # kept, and no name here holds the batch, so that its memory is free before the gradients are made.
         batch_index = i % per_epoch
         if batch_index == 0:
             state["order"] = torch.randperm(n, generator=generator)
-        whole = state["order"][batch_index * batch_size : (batch_index + 1) * batch_size]
-        index = (whole if ranks == 1 else whole[rank::ranks]).to(data[0].device)
-        weight = len(index) * ranks / len(whole)
-        if weight == 0:  # fewer examples than processes: every process takes part, this one without effect
-            index = whole[:1].to(data[0].device)
-        batch = tuple(t[index] for t in data)
-        if transform is not None:
-            batch = transform(batch, generator)
+        if batch_index == 0 or not parts:  # resumed within an epoch
+            wholes = state["order"].to(device).split(batch_size)
+            sizes[:] = [len(whole) for whole in wholes]
+            parts[:] = wholes if ranks == 1 else [whole[rank::ranks] for whole in wholes]
+        index = parts[batch_index]
+        weight = 1.0
+        if ranks > 1:
+            weight = len(index) * ranks / sizes[batch_index]
+            if weight == 0:  # fewer examples than processes: every process takes part, this one without effect
+                index = state["order"][:1].to(device)
         if schedule is not None:
             schedule(optimizer, i)
         optimizer.zero_grad(set_to_none=True)
-        loss = objective(called, *batch)
+        if transform is None:
+            loss = objective(called, *[t.index_select(0, index) for t in data])
+        else:
+            loss = objective(called, *transform(tuple(t.index_select(0, index) for t in data), generator))
         backward(loss if weight == 1 else loss * weight)
+        losses.append(loss.detach())
+        del loss
         optimizer.step()
         if after_step is not None:
             after_step(i)
-        state["loss_sum"].add_(loss.detach(), alpha=weight * len(whole) / n)
         if batch_index + 1 < per_epoch:
             return None
-        mean = state["loss_sum"].item()
+        mean = losses.mean([len(part) * ranks / n for part in parts])
         state["history"].append(mean)
-        state["loss_sum"].zero_()
         return {"epoch": (i + 1) // per_epoch, "loss": mean}
 
     model.train()

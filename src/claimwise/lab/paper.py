@@ -32,6 +32,7 @@ class Plan:
     """One scale of an experiment: its settings and how many seeds, fixed before the run.
 
     Seeds are 0 to `seeds` - 1: 5 by default, 10 where a seed costs seconds, 3 only where cost forces it.
+    A run computes with one thread, or with as many as a field `threads` of its setup says.
     """
 
     setup: Any
@@ -46,6 +47,9 @@ class Plan:
             raise TypeError(f"Plan: {type(self.setup).__name__} must be frozen: @dataclass(frozen=True)")
         if not (isinstance(self.seeds, int) and self.seeds >= 1):
             raise ValueError(f"Plan: seeds must be a whole number >= 1, got {self.seeds!r}")
+        threads = getattr(self.setup, "threads", 1)
+        if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+            raise ValueError(f"Plan: {type(self.setup).__name__}.threads must be a whole number >= 1, got {threads!r}")
         for name, value in dataclasses.asdict(self.setup).items():
             try:
                 json.dumps(value)

@@ -80,6 +80,7 @@ class Hardware:
     precision: str = "32-true"
     """Lightning Fabric's name for the precision of training, e.g. "bf16-mixed"."""
     threads: int = 1
+    """Of a run whose setup has no field `threads`, which goes before."""
     devices: int = 1
     """How many processes divide every batch of training among them, each on a device of its own (CUDA) or the CPU."""
 
@@ -102,6 +103,10 @@ class Hardware:
             raise ValueError(f"Hardware: {self.devices} devices are those of cpu or cuda, got device {self.device!r}")
         if self.devices > 1 and device.type == "cuda" and self.devices > (there := torch.cuda.device_count()):
             raise ValueError(f"Hardware: {self.devices} devices asked for, but only {there} CUDA device(s) are here")
+
+    def of(self, setup: Any) -> "Hardware":
+        """What a run with this setup computes on: with the setup's own threads, where it has a field of that name."""
+        return dataclasses.replace(self, threads=getattr(setup, "threads", self.threads))
 
 
 class Progress(Protocol):
@@ -634,7 +639,7 @@ def _usable(folder: Path, workspace: Workspace) -> bool:
 
 def find(experiment: Experiment, setup: Any, seed: int, workspace: Workspace, hardware: Hardware) -> FinishedRun | None:
     """The finished run of this identity with the inputs of now, if there is one."""
-    identity = base_identity(experiment, setup, seed, hardware)
+    identity = base_identity(experiment, setup, seed, hardware.of(setup))
     parent = workspace.runs / experiment.collection.key / experiment.name
     for folder in _slots(parent, f"seed{seed}-{_digest(identity)[:16]}"):
         finished = _finished(folder)
@@ -659,7 +664,7 @@ def execute(
     Raises:
         ExperimentBroke: if the experiment raises; everything that it had kept stays in its folder.
     """
-    hardware = hardware or Hardware()
+    hardware = (hardware or Hardware()).of(setup)
     identity = base_identity(experiment, setup, seed, hardware)
     parent = workspace.runs / experiment.collection.key / experiment.name
     stem = f"seed{seed}-{_digest(identity)[:16]}"

@@ -182,12 +182,12 @@ class _Processes(Executor):
 class _SubmititExecutor(Executor):
     """SLURM (or submitit's local executor) behind the interface of concurrent.futures."""
 
-    def __init__(self, folder: Path, partition: str) -> None:
+    def __init__(self, folder: Path, partition: str, processors: int) -> None:
         import submitit
 
         local = partition == "local"
         self._executor = submitit.AutoExecutor(folder=folder, cluster="local" if local else "slurm")
-        self._executor.update_parameters(timeout_min=24 * 60, cpus_per_task=1)
+        self._executor.update_parameters(timeout_min=24 * 60, cpus_per_task=processors)
         if partition and not local:
             self._executor.update_parameters(slurm_partition=partition)
         self._threads: list[threading.Thread] = []
@@ -209,7 +209,8 @@ class _SubmititExecutor(Executor):
 
 
 @contextmanager
-def _executor(spec: str, workers: int, listen: Progress, workspace: Workspace) -> Iterator[Executor]:
+def _executor(spec: str, workers: int, processors: int, listen: Progress, workspace: Workspace) -> Iterator[Executor]:
+    """A pool of that many workers; `processors` is what one run takes, for a scheduler that wants to be told."""
     kind, _, argument = spec.partition(":")
     if kind == "processes":
         pool = _Processes(workers, listen)
@@ -227,7 +228,7 @@ def _executor(spec: str, workers: int, listen: Progress, workspace: Workspace) -
             yield client.get_executor()
     elif kind == "slurm":
         try:
-            yield _SubmititExecutor(workspace.runs / ".submitit", argument)
+            yield _SubmititExecutor(workspace.runs / ".submitit", argument, processors)
         except ImportError:
             raise ValueError('executor slurm needs the extra: pip install "claimwise[cluster]"') from None
 
@@ -276,7 +277,8 @@ def run_suite(
             on_end(ended[position])
         return [ended[position] for position in range(len(jobs))]
     plain = replace(workspace, progress=Workspace.progress)
-    with _executor(executor, min(workers, len(left)), workspace.progress, workspace) as pool:
+    processors = hardware.devices * max(hardware.of(jobs[position].setup).threads for position in left)
+    with _executor(executor, min(workers, len(left)), processors, workspace.progress, workspace) as pool:
         run = _perform_apart if executor.startswith("dask") else _perform_elsewhere
         futures: dict[Future, int] = {}
         for position in left:
