@@ -4,9 +4,9 @@ Importing this package needs the standard library only; numpy and the rest are i
 """
 
 from claimwise.data.dataset import Dataset, hash_content
+from claimwise.data.download import Progress
 from claimwise.data.loading import (
     Listed,
-    Progress,
     Verified,
     cache_folder,
     dataset_info,

@@ -9,12 +9,9 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from claimwise.data.registry import DataError, MissingDataError, is_registered
-
-if TYPE_CHECKING:
-    from claimwise.data.loading import Progress
 
 CHUNK = 1 << 15
 """Bytes between two reports of progress; at most so much is fetched twice after a cut."""
@@ -22,6 +19,9 @@ MOST_CUTS = 50
 """An address that was cut so often is given up, even if each attempt brought some bytes."""
 TIMEOUT = (10.0, 30.0)
 """Seconds to wait for a connection, and for the next bytes on it."""
+
+Progress = Callable[[str, int, "int | None"], None]
+"""Called with the file's name, the bytes at hand and the bytes in all (None where the server does not say)."""
 
 
 class CutError(Exception):

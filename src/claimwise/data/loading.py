@@ -18,12 +18,12 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from claimwise.data.dataset import Dataset, hash_content
+from claimwise.data.download import Progress, download
 from claimwise.data.registry import (
     CorruptDataError,
     DataError,
@@ -44,9 +44,6 @@ WORTH_KEEPING = 0.5
 """Decoded arrays are kept in the cache when decoding took more than this many seconds of CPU time ..."""
 READING_BACK = 150e6
 """... and more than reading them back at this many bytes a second, which any disk manages."""
-
-Progress = Callable[[str, int, "int | None"], None]
-"""Called with the file's name, the bytes at hand and the bytes in all (None where the server does not say)."""
 
 
 @dataclass(frozen=True)
@@ -169,8 +166,6 @@ def fetch(name: str, *, progress: Progress | None = None, registry: Registry = R
         return ()
     if packing is None:
         raise MissingDataError(_where_to_put(entry, None, cache))
-    from claimwise.data.download import download
-
     try:
         return tuple(
             download(packing.sources(file), cache / file.path, file.digest, progress=progress) for file in packing.files

@@ -11,7 +11,8 @@ from claimwise.vision.receptive_field import ReceptiveField, receptive_field, re
 from claimwise.vision.scale_jitter import rescale, scale_jitter
 from claimwise.vision.squeezenet import SQUEEZENET_PREPROCESSING, Fire, SqueezeNet
 from claimwise.vision.vgg import CONFIGURATIONS, VGG, Configuration
-from claimwise.vision.vgg_initialisation import INITIALISATIONS, initialise, preinitialise
+from claimwise.vision.vgg_initialisation import INITIALISATIONS, initialise
+from claimwise.vision.vgg_preinitialisation import preinitialise
 
 __all__ = [
     "CONFIGURATIONS",
