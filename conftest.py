@@ -27,7 +27,7 @@ checking.checked = beartype(conf=BeartypeConf(is_pep484_tower=True))  # type: ig
 sys.modules[checking.__name__] = checking
 
 install_import_hook(
-    ["claimwise.adversarial", "claimwise.explain", "claimwise.vision", "claimwise.causal"], "claimwise_checking.checked"
+    ["claimwise.adversarial", "claimwise.explain", "claimwise.layers", "claimwise.vision", "claimwise.causal"], "claimwise_checking.checked"
 ).__enter__()
 
 _documents = Sybil(parsers=[PythonCodeBlockParser(), SkipParser()], patterns=["README.md", "docs/*.md"])
