@@ -302,6 +302,32 @@ def test_a_resumed_run_does_not_start_anew(killable, tmp_path):
     assert zygote.answers[-1]["events"] < count / 2
 
 
+def test_a_run_tells_the_time_of_all_its_sessions_and_leaves_no_checkpoints(tmp_path):
+    tired = Paper("tired")
+    deaths = [3]
+
+    @tired.experiment(quick=Plan(Setup()))
+    def net(run, setup):
+        def step(state, i):
+            if i in deaths:
+                deaths.clear()
+                raise KeyboardInterrupt
+            time.sleep(0.2)
+
+        run.loop({"x": torch.zeros(1)}, step, until=5)
+        return {"x": 1.0}
+
+    space = Workspace(tmp_path, checkpoint_seconds=0.0)
+    with pytest.raises(KeyboardInterrupt):
+        execute(net, Setup(), 0, space)
+    (kept,) = tmp_path.rglob("checkpoints/*")
+    started = time.perf_counter()
+    finished = execute(net, Setup(), 0, space)
+    assert 0.4 <= time.perf_counter() - started
+    assert 1.0 <= finished.seconds < 1.0 + time.perf_counter() - started
+    assert not kept.exists()
+
+
 # several processes ---------------------------------------------------------------------------------------------------
 
 

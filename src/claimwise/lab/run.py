@@ -11,7 +11,7 @@ an interrupted one resumes.
 ``inputs.json``      what was read: data sets and shared runs
 ``environment.json`` versions, commit, machine
 ``log.jsonl``        what loops logged
-``checkpoints/``     where loops stood
+``checkpoints/``     where loops stood, until the run ends
 ``artefacts/``       what the experiment saved by name
 ``figures/``         its pictures, SVG and PNG
 ``measurements.json``, ``arrays.npz``   the result; written last
@@ -25,6 +25,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import threading
 import time
@@ -140,9 +141,9 @@ class FinishedRun:
     measurements: Mapping[str, Measurement]
     inputs: Mapping[str, Any]
     seconds: float
-    """Of wall time, shared runs excluded."""
+    """Of wall time over all sessions, shared runs excluded."""
     cpu_seconds: float
-    """Of processor time, shared runs excluded."""
+    """Of processor time over all sessions, shared runs excluded."""
 
     def load(self, name: str) -> Any:
         """A named artefact, as plain tensors and values (e.g. a module's state dict).
@@ -245,6 +246,19 @@ def environment(hardware: Hardware) -> dict[str, Any]:
     }
 
 
+class _Stopwatch:
+    """Wall and processor time of a run over all its sessions, without runs of other experiments."""
+
+    def __init__(self) -> None:
+        self.set((0.0, 0.0))
+
+    def read(self) -> tuple[float, float]:
+        return time.perf_counter() - self._wall, time.process_time() - self._cpu
+
+    def set(self, reading: Sequence[float]) -> None:
+        self._wall, self._cpu = time.perf_counter() - reading[0], time.process_time() - reading[1]
+
+
 class _Journal:
     """Checkpoints, log and progress of one run, for its loops."""
 
@@ -255,6 +269,7 @@ class _Journal:
         self.workspace = workspace
         self.streams: list[tuple[str, torch.Generator | np.random.Generator]] = []
         """Generators that the experiment holds, by name: a step may draw from them."""
+        self.stopwatch = _Stopwatch()
         self.last_saved = time.perf_counter()
         self.due = 0.0
         self._seen: list[str] = []
@@ -268,6 +283,7 @@ class _Journal:
         step = 0
         if saved is not None:
             step = int(saved["step"])
+            self.stopwatch.set(saved["spent"])
             for (known, live), (stored, at) in zip(self.streams, saved["streams"], strict=False):
                 if known == stored:
                     restore(live, at)
@@ -289,7 +305,8 @@ class _Journal:
             write_lines(path, earlier + own + later)
 
     def save(self, name: str, step: int, state: dict[str, Any], rng: dict[str, Any]) -> None:
-        save_state(self._path(name), {"step": step, "state": state, "rng": rng, "streams": self.streams})
+        kept = {"step": step, "state": state, "rng": rng, "streams": self.streams, "spent": self.stopwatch.read()}
+        save_state(self._path(name), kept)
         self.last_saved = time.perf_counter()
 
     def tick(self, name: str, step: int, total: int | None) -> bool:
@@ -370,8 +387,6 @@ class Run:
         follows = ranks is not None and ranks.rank > 0
         self.folder = ranks.scratch / f"process{ranks.rank}" if ranks is not None and follows else folder
         self.inputs: dict[str, Any] = {"data": {}, "runs": {}}
-        self.shared_seconds = [0.0, 0.0]
-        """Wall and processor time that went into runs of other experiments."""
         journal = _ReadingJournal if follows else _Journal
         self._journal = journal(folder, experiment.address, seed, workspace)
         self._loops: set[str] = set()
@@ -414,13 +429,12 @@ class Run:
         if not any(isinstance(setup, type(plan.setup)) for plan in experiment.plans.values()):
             raise TypeError(f"{self.experiment.address}: needs({experiment.address}, ...) got the setup {setup!r}")
         states = loops.random_states()  # the other run draws from the same global generators
-        wall, cpu = time.perf_counter(), time.process_time()
+        spent = self._journal.stopwatch.read()
         try:
             finished = self._first(lambda: execute(experiment, setup, self.seed, self.workspace, self.hardware))
         finally:
             loops.set_random_states(states)
-        self.shared_seconds[0] += time.perf_counter() - wall
-        self.shared_seconds[1] += time.process_time() - cpu
+        self._journal.stopwatch.set(spent)
         self.inputs["runs"][f"{experiment.address}-{_digest(setup_fields(setup))[:8]}"] = {
             "module": experiment.collection.module,
             "experiment": experiment.name,
@@ -766,6 +780,7 @@ def _execute_in(
         "cpu_seconds": round(cpu_seconds, 3),
     }
     write_json(folder / "measurements.json", result)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # nothing resumes a run that ended
     finished = _finished(folder)
     assert finished is not None
     return finished
@@ -773,12 +788,11 @@ def _execute_in(
 
 def _compute(run: Run) -> tuple[dict[str, Measurement], float, float]:
     """What a run measures, and the wall and processor time that it took."""
-    started, cpu = time.perf_counter(), time.process_time()
+    run._journal.stopwatch.set((0.0, 0.0))
     with _conditions(run.hardware):
         loops.seed_everything(run.seed)
         measurements = as_measurements(run.experiment.address, run.experiment(run, run.setup))
-    seconds = time.perf_counter() - started - run.shared_seconds[0]
-    return measurements, seconds, time.process_time() - cpu - run.shared_seconds[1]
+    return measurements, *run._journal.stopwatch.read()
 
 
 def _compute_together(run: Run) -> tuple[dict[str, Measurement], float, float]:
