@@ -504,7 +504,8 @@ def junit_report(papers: Sequence[PaperRecord]) -> str:
     """Claims as tests, for CI systems: one suite for each paper and scale, one case for each claim.
 
     Confirmed passes, refuted fails, undecided and not tested are skipped; a claim whose experiment broke is an error.
-    A case's class name ends with its fidelity, so that verdicts on stand-in data stand in a class of their own.
+    What does not hold on stand-in data is skipped too: it counts neither for nor against the paper. A case's class name
+    ends with its fidelity.
     """
     root = ElementTree.Element("testsuites", name="claimwise")
     totals = dict.fromkeys(("tests", "failures", "errors"), 0)
@@ -561,7 +562,8 @@ def _junit_outcome(claim: ClaimOutcome, record: PaperRecord) -> tuple[str | None
         return "error", "broken experiment"
     if claim.verdict == CONFIRMED:
         return None, ""
-    return ("failure", REFUTED) if claim.verdict == REFUTED else ("skipped", claim.verdict)
+    counts = claim.verdict == REFUTED and claim.fidelity != STAND_IN
+    return ("failure", REFUTED) if counts else ("skipped", claim.verdict)
 
 
 def _claim_lines(claim: ClaimOutcome) -> list[str]:
