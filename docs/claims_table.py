@@ -30,12 +30,17 @@ def _figures(outcome: ClaimOutcome) -> str:
     return "<br>".join(figures)
 
 
+def _reason(outcome: ClaimOutcome) -> str:
+    reason = outcome.reason.removeprefix(f"{NOT_TESTED}: ").removeprefix(f"{NOT_TESTED} ")
+    return f"<br>{reason}" if reason and outcome.verdict != CONFIRMED else ""
+
+
 def _row(outcome: ClaimOutcome) -> str:
     cells = (
         " ".join(outcome.sheet),
         outcome.statement,
         _figures(outcome),
-        _verdict(outcome) + (f"<br>{outcome.reason}" if outcome.verdict != CONFIRMED and outcome.reason else ""),
+        _verdict(outcome) + _reason(outcome),
         outcome.fidelity or "–",
     )
     return "| " + " | ".join(map(_cell, cells)) + " |"
