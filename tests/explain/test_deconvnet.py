@@ -299,9 +299,10 @@ def raised(form):
 
 
 @pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU")
+@pytest.mark.parametrize("form", [Plain, Reused])
 @pytest.mark.parametrize("method", METHODS)
-def test_equals_captum_where_every_module_is_used_once(method):
-    model, x = raised(Plain)
+def test_equals_captum_where_every_rectifier_is_a_module(method, form):
+    model, x = raised(form)
     torch.testing.assert_close(ours(method, model, x, 2), captums(method.__name__, model, x, 2))
 
 
