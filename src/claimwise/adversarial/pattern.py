@@ -101,7 +101,7 @@ def periodicity(images: Float[Tensor, "batch *channels height width"]) -> Period
     products = torch.fft.irfft2(spectrum.abs().square().sum(1), s=(2 * height, 2 * width))  # (batch, 2 h, 2 w)
     rows = torch.arange(height // 2 + 1, device=x.device)
     columns = torch.arange(-(width // 2), width // 2 + 1, device=x.device)
-    shared = (height - rows)[:, None] * (width - columns.abs())
+    shared = ((height - rows)[:, None] * (width - columns.abs())).to(x.dtype)
     at = products[:, rows[:, None], columns % (2 * width)]  # (batch, shifts down, shifts across)
     correlation = at * (height * width / shared) / energy.masked_fill(flat, 1)[:, None, None]
     correlation = correlation.clamp(-1, 1)
