@@ -6,6 +6,7 @@ https://arxiv.org/abs/1412.6572.
 
 from claimwise.adversarial.adversarial_training import AdversarialObjective
 from claimwise.adversarial.box_lbfgs import BoxLBFGS, box_lbfgs
+from claimwise.adversarial.contrast_normalisation import ContrastNormalisation
 from claimwise.adversarial.cppn import CPPNEncoding, CPPNGenomes
 from claimwise.adversarial.direct_encoding import DirectEncoding
 from claimwise.adversarial.epsilon_sweep import logits_along
@@ -15,6 +16,13 @@ from claimwise.adversarial.fooling_class import add_fooling_class, with_extra_cl
 from claimwise.adversarial.genomes import Encoding
 from claimwise.adversarial.hsv import hsv_to_rgb
 from claimwise.adversarial.linear_worst_case import LinearWorstCase, adversarial_logistic_loss, linear_worst_case
+from claimwise.adversarial.lipschitz import (
+    LayerBound,
+    LipschitzBound,
+    LocalLipschitz,
+    lipschitz_bound,
+    local_lipschitz,
+)
 from claimwise.adversarial.localisation import hoyer_sparsity
 from claimwise.adversarial.map_elites import Elites, MapElites, class_probabilities, fool
 from claimwise.adversarial.maxout import Maxout, MaxoutConv2d, max_col_norm_, maxout_network
@@ -35,10 +43,14 @@ __all__ = [
     "BoxLBFGS",
     "CPPNEncoding",
     "CPPNGenomes",
+    "ContrastNormalisation",
     "DirectEncoding",
     "Elites",
     "Encoding",
+    "LayerBound",
     "LinearWorstCase",
+    "LipschitzBound",
+    "LocalLipschitz",
     "MapElites",
     "Maxout",
     "MaxoutConv2d",
@@ -62,6 +74,8 @@ __all__ = [
     "hoyer_sparsity",
     "hsv_to_rgb",
     "linear_worst_case",
+    "lipschitz_bound",
+    "local_lipschitz",
     "logits_along",
     "mask_copies",
     "max_col_norm_",
