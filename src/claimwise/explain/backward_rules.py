@@ -128,8 +128,9 @@ def send_back(
             else f"layer {layer if isinstance(layer, str) else type(layer).__name__!r}"
         )
         _check_activation(name, where, kept, len(x), target)
-        if len(x):
-            _apply_rule(name, rule, where, kept, pixels)
+        change = RULES[rule]
+        if len(x) and change is not None:
+            _apply_rule(name, rule, change, where, kept, pixels)
         units = _units(name, where, unit, kept)  # (batch, k)
         seeds = _places(name, where, position, kept, units)
         results = []
@@ -138,7 +139,9 @@ def send_back(
             if rule == "deconvnet":
                 seed = seed * kept.detach()
             more = column + 1 < units.shape[1]
-            (back,) = torch.autograd.grad(kept, pixels, seed, retain_graph=more)
+            (back,) = torch.autograd.grad(kept, pixels, seed, retain_graph=more, allow_unused=True)
+            if back is None:
+                raise ValueError(_INDEPENDENT.format(name=name, where=where))
             results.append(back)
     found = torch.stack(results, 1) if results else x.new_zeros((len(x), 0, *x.shape[1:]))
     if bool(found.isnan().any()):
@@ -163,9 +166,7 @@ def _check_activation(name: str, where: str, kept: Tensor, batch: int, target: b
             "name a layer and a unit instead"
         )
     if not kept.requires_grad:
-        raise ValueError(
-            f"{name}: {where} does not depend on x; does the model detach its input or run under torch.no_grad()?"
-        )
+        raise ValueError(_INDEPENDENT.format(name=name, where=where))
 
 
 def _units(name: str, where: str, unit: int | Tensor | None, kept: Tensor) -> Tensor:
@@ -256,15 +257,14 @@ def _inputs(node: Any) -> list[Any]:
     return [parent for parent, _ in node.next_functions]
 
 
-def _apply_rule(name: str, rule: str, where: str, kept: Tensor, pixels: Tensor) -> None:
+def _apply_rule(
+    name: str, rule: str, change: Callable[[Tensor, Tensor], Tensor], where: str, kept: Tensor, pixels: Tensor
+) -> None:
     """Put the rule on every rectifier between the pixels and what is kept; refuse what the rule has no answer to."""
     root: Any = kept.grad_fn
     depends = _dependent(root, pixels)
     if not depends[root]:
-        raise ValueError(f"{name}: {where} does not depend on x; does the model detach or copy its input?")
-    change = RULES[rule]
-    if change is None:
-        return
+        raise ValueError(_INDEPENDENT.format(name=name, where=where))
     filters = 0
     waiting, seen = [root], {root}
     while waiting:
@@ -296,6 +296,9 @@ def _apply_rule(name: str, rule: str, where: str, kept: Tensor, pixels: Tensor) 
         raise ValueError(f"{name}: there is no convolution in front of {where}; a deconvnet needs one")
 
 
+_INDEPENDENT = (
+    "{name}: {where} does not depend on x; does the model detach or copy its input, or run under torch.no_grad()?"
+)
 _OPAQUE = "an autograd.Function, a compiled or checkpointed part, or writing in place on part of a tensor"
 
 
