@@ -34,5 +34,5 @@ def test_gradient():
 
 @pytest.mark.parametrize(("epsilon", "gamma"), [(0.0, 0.5), (-1.0, 0.5), (math.nan, 0.5), (1.0, -0.1), (1.0, math.inf)])
 def test_refuses(epsilon, gamma):
-    with pytest.raises(ValueError, match="ContrastNormalisation: (epsilon|gamma) must be"):
+    with pytest.raises(ValueError, match=r"ContrastNormalisation: (epsilon|gamma) must be"):
         ContrastNormalisation(epsilon, gamma)

@@ -6,7 +6,6 @@ networks*, ICLR 2014, section 4.3, https://arxiv.org/abs/1312.6199
 
 import math
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -33,6 +32,7 @@ class ContrastNormalisation(nn.Module):
         The paper does not say over which units the energy is summed; here over a whole example.
 
     Example:
+        >>> import torch
         >>> ContrastNormalisation(1.0, 0.5)(torch.tensor([[0.0, 0.0], [2.0, 2.0]]))
         tensor([[0.0000, 0.0000],
                 [0.6667, 0.6667]])
