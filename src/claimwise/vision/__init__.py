@@ -1,6 +1,12 @@
 """Vision: VGG networks, how they are trained and tested, and what any network sees and costs."""
 
 from claimwise.vision.dense_evaluation import DenseVGG, dense, dense_features, dense_posteriors, dense_scores
+from claimwise.vision.highway_network import (
+    convolutional_highway_network,
+    convolutional_plain_network,
+    highway_network,
+    plain_network,
+)
 from claimwise.vision.lenet import LeNet, load_nguyen_lenet
 from claimwise.vision.local_response_normalisation import LocalResponseNormalisation
 from claimwise.vision.multi_crop import crop_grid, crop_posteriors, ten_crop
@@ -32,17 +38,21 @@ __all__ = [
     "Preprocessing",
     "ReceptiveField",
     "SqueezeNet",
+    "convolutional_highway_network",
+    "convolutional_plain_network",
     "crop_grid",
     "crop_posteriors",
     "dense",
     "dense_features",
     "dense_posteriors",
     "dense_scores",
+    "highway_network",
     "initialise",
     "load_nguyen_lenet",
     "load_public_weights",
     "multiply_accumulates",
     "parameter_counts",
+    "plain_network",
     "preinitialise",
     "receptive_field",
     "receptive_fields",
