@@ -1469,7 +1469,7 @@ def confidence_by_generation(results: Results, experiment: Experiment) -> Any:
             )
     by_nines(axes, highest)
     axes.set(xlabel="generation", ylabel="confidence of champions")
-    axes.legend(loc="lower right")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=2)
     return fig
 
 
