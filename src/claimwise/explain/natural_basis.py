@@ -140,7 +140,7 @@ def strongest_images(
 def maximise(
     model: nn.Module,
     layer: Layer,
-    x: Float[Tensor, "directions *shape"],
+    x: Float[Tensor, "starts *shape"],
     *,
     directions: Float[Tensor, "directions units"],
     steps: int = 100,
@@ -149,7 +149,7 @@ def maximise(
     bounds: Bounds = (0.0, 1.0),
     call: int | None = None,
     mode: Mode = "eval",
-) -> Float[Tensor, "directions *shape"]:
+) -> Float[Tensor, "starts *shape"]:
     r"""Inputs that go as far along directions of a layer as gradient ascent takes them, all directions at once.
 
     .. math:: x \leftarrow \Pi\left[ (1 - \lambda \eta) x + \eta \frac{g}{\lVert g \rVert} \right], \qquad
