@@ -297,14 +297,13 @@ def test_rates_are_over_all_champions(runs):
     assert runs["own"].measurements["far_from_digits"].total == 20
 
 
-def test_the_same_seed_gives_the_same_numbers_and_another_seed_has_no_pictures(runs, tmp_path):
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(runs, tmp_path):
     again = execute(paper.experiments["own"], OURS, 0, Workspace(tmp_path), Hardware()).measurements
     before = runs["own"].measurements
     assert again["cppn_median"] == before["cppn_median"]
     assert np.array_equal(again["direct_champions"].values, before["direct_champions"].values)
     other = execute(paper.experiments["own"], OURS, 1, Workspace(tmp_path), Hardware()).measurements
     assert other["cppn_median"] != before["cppn_median"]
-    assert "cppn_champions" not in other
 
 
 # figures

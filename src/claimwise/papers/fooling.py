@@ -495,12 +495,10 @@ def names(values: Iterable[object]) -> list[str]:
     return [str(value) for value in values]
 
 
-def pictures(run: Run, images: Tensor, rows: Iterable[object], name: str) -> dict[str, Any]:
-    """Images for a gallery, of seed 0 alone: galleries show one run."""
-    if run.seed != 0:
-        return {}
+def pictures(images: Tensor, rows: Iterable[object]) -> Matrix:
+    """Images for a gallery, flat."""
     flat = images.flatten(1).cpu().numpy()
-    return {name: Matrix(np.round(flat, 3), names(rows), names(range(flat.shape[1])))}
+    return Matrix(np.round(flat, 3), names(rows), names(range(flat.shape[1])))
 
 
 def fooled(run: Run, model: nn.Module, victim: Victim, data: Images) -> tuple[dict[str, Any], dict[str, Evolved]]:
@@ -513,7 +511,7 @@ def fooled(run: Run, model: nn.Module, victim: Victim, data: Images) -> tuple[di
         measured |= progress_of(encoding, found)
         measured |= regularity(encoding, found.images)
         measured[f"{encoding}_confidence"] = Curve(range(DIGITS), found.confidence)
-        measured |= pictures(run, found.images, range(DIGITS), f"{encoding}_champions")
+        measured[f"{encoding}_champions"] = pictures(found.images, range(DIGITS))
     champions = torch.cat([found.images for found in evolved.values()])
     measured |= likeness(
         Digits(data, victim.neighbours), data.x_test[: victim.reference], champions, labels.repeat(len(evolved))
@@ -675,7 +673,7 @@ def retraining(run: Run, setup: Retraining) -> Measurements:
         "recognised": Curve(numbers[1:], rejected),
         "error": Proportion(wrong(model, data.x_test, data.y_test), len(data.x_test)),
         "fooling_images": len(fooling),
-        **pictures(run, torch.cat(shown), rows, "champions"),
+        "champions": pictures(torch.cat(shown), rows),
         "champions_confidence": Matrix(np.stack(sure), names(numbers), names(range(DIGITS))),
     }
 
@@ -722,7 +720,7 @@ def ascent(run: Run, setup: Ascent) -> Measurements:
         own_class = probabilities(model, images).diagonal()
         measured[f"{name}_least"] = float(own_class.min())
         measured[f"{name}_likeness"] = float(torch.stack([correlations(images, c) for c in champions]).abs().mean())
-        measured |= pictures(run, images, range(DIGITS), f"{name}_images")
+        measured[f"{name}_images"] = pictures(images, range(DIGITS))
         measured[f"{name}_confidence"] = Curve(range(DIGITS), own_class)
     return measured
 
@@ -789,8 +787,8 @@ def objects(run: Run, setup: Objects) -> Measurements:
         **progress_of("successor", second),
         "cppn_confidence": Curve(range(DIGITS), cppn.confidence),
         "direct_confidence": Curve(range(DIGITS), first["direct"].confidence),
-        **pictures(run, cppn.images, range(DIGITS), "cppn_champions"),
-        **pictures(run, first["direct"].images, range(DIGITS), "direct_champions"),
+        "cppn_champions": pictures(cppn.images, range(DIGITS)),
+        "direct_champions": pictures(first["direct"].images, range(DIGITS)),
     }
 
 
@@ -824,7 +822,7 @@ PETS = range(151, 294)
 
 
 @paper.experiment(
-    small=Plan(Thousand(64, Attack(100, 100), ascent_steps=60), seeds=3),
+    small=Plan(Thousand(64, Attack(100, 100), ascent_steps=150), seeds=3),
     paper=Plan(Thousand(), seeds=3, cost="about 8 h on one GPU"),
 )
 def thousand(run: Run, setup: Thousand) -> Measurements:
@@ -856,7 +854,7 @@ def thousand(run: Run, setup: Thousand) -> Measurements:
         best = sure.argsort(descending=True)[:8]
         rows = [f"{k} {things[k]}" for k in best.tolist()]
         measured[f"{encoding}_best"] = Matrix(sure[None, best], ["confidence"], names(range(1, 9)))
-        measured |= pictures(run, F.adaptive_avg_pool2d(evolved.images[best], 32), rows, f"{encoding}_champions")
+        measured[f"{encoding}_champions"] = pictures(F.adaptive_avg_pool2d(evolved.images[best], 32), rows)
     return measured
 
 
@@ -1372,7 +1370,7 @@ def percent(probability: float) -> str:
     return f"{np.floor(1e4 * probability) / 100:.2f}"
 
 
-def of_seed_0(results: Results, experiment: Experiment, name: str) -> np.ndarray:
+def of_first_seed(results: Results, experiment: Experiment, name: str) -> np.ndarray:
     """A matrix' values, or a curve's."""
     found = results[experiment].measurements[0][name]
     assert isinstance(found, Matrix | Curve)
@@ -1407,8 +1405,8 @@ def champions_gallery(results: Results, experiment: Experiment, encodings: Seque
     rows = [
         (
             f"{LABELS[e]}\n% sure",
-            of_seed_0(results, experiment, f"{e}_champions"),
-            of_seed_0(results, experiment, f"{e}_confidence"),
+            of_first_seed(results, experiment, f"{e}_champions"),
+            of_first_seed(results, experiment, f"{e}_confidence"),
         )
         for e in encodings
     ]
@@ -1418,7 +1416,7 @@ def champions_gallery(results: Results, experiment: Experiment, encodings: Seque
 @paper.figure(
     own,
     title="Images that LeNets of our own are sure of",
-    caption="One champion a digit after the last generation (seed 0); below each, how sure the network is of it.",
+    caption="One champion a digit after the last generation (first seed); below each, how sure the network is of it.",
 )
 def our_champions(results: Results) -> Any:
     return champions_gallery(results, own)
@@ -1427,7 +1425,7 @@ def our_champions(results: Results) -> Any:
 @paper.figure(
     supplied,
     title="Images that the paper's network is sure of",
-    caption="One champion a digit after the last generation (seed 0); below each, how sure the network is of it.",
+    caption="One champion a digit after the last generation (first seed); below each, how sure the network is of it.",
 )
 def their_champions(results: Results) -> Any:
     return champions_gallery(results, supplied)
@@ -1518,12 +1516,12 @@ def confidence_by_network(results: Results) -> Any:
 @paper.figure(
     retraining,
     title="Fooling images, network by network",
-    caption="CPPN champions of each digit (seed 0); the second row fools a network that was trained to reject images "
-    "like those of the first, and so on. Below each, how sure the network is.",
+    caption="CPPN champions of each digit (first seed); the second row fools a network that was trained to reject "
+    "images like those of the first, and so on. Below each, how sure the network is.",
 )
 def images_by_network(results: Results) -> Any:
-    flat = of_seed_0(results, retraining, "champions")
-    confidence = of_seed_0(results, retraining, "champions_confidence")
+    flat = of_first_seed(results, retraining, "champions")
+    confidence = of_first_seed(results, retraining, "champions_confidence")
     rows = [
         (f"network {k + 1}\n% sure", flat[k * DIGITS : (k + 1) * DIGITS], confidence[k])
         for k in range(len(flat) // DIGITS)
@@ -1560,15 +1558,15 @@ def shown_to_others(results: Results) -> Any:
 @paper.figure(
     ascent,
     title="Gradient ascent",
-    caption="What gradient ascent makes of noise and of the mean training image, digit by digit (seed 0); below each, "
-    "how sure the paper's network is.",
+    caption="What gradient ascent makes of noise and of the mean training image, digit by digit (first seed); below "
+    "each, how sure the paper's network is.",
 )
 def ascended(results: Results) -> Any:
     rows = [
         (
             f"from {start}\n% sure",
-            of_seed_0(results, ascent, f"{start}_images"),
-            of_seed_0(results, ascent, f"{start}_confidence"),
+            of_first_seed(results, ascent, f"{start}_images"),
+            of_first_seed(results, ascent, f"{start}_confidence"),
         )
         for start in ("noise", "mean")
     ]
@@ -1582,14 +1580,14 @@ THINGS = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship",
 @paper.figure(
     objects,
     title="Images that a network for CIFAR-10 is sure of",
-    caption="One champion a class (seed 0); below each, how sure the network is of it.",
+    caption="One champion a class (first seed); below each, how sure the network is of it.",
 )
 def their_things(results: Results) -> Any:
     rows = [
         (
             f"{LABELS[e]}\n% sure",
-            of_seed_0(results, objects, f"{e}_champions"),
-            of_seed_0(results, objects, f"{e}_confidence"),
+            of_first_seed(results, objects, f"{e}_champions"),
+            of_first_seed(results, objects, f"{e}_confidence"),
         )
         for e in ENCODINGS
     ]
@@ -1599,7 +1597,7 @@ def their_things(results: Results) -> Any:
 @paper.figure(
     thousand,
     title="Images that an ImageNet network is surest of",
-    caption="The eight champions of highest confidence of each encoding (seed 0), with class and confidence.",
+    caption="The eight champions of highest confidence of each encoding (first seed), with class and confidence.",
 )
 def thousand_champions(results: Results) -> Any:
     from claimwise.lab.figures import image_grid
@@ -1609,7 +1607,7 @@ def thousand_champions(results: Results) -> Any:
     for encoding in ENCODINGS:
         found = first[f"{encoding}_champions"]
         assert isinstance(found, Matrix)
-        sure = of_seed_0(results, thousand, f"{encoding}_best")[0]
+        sure = of_first_seed(results, thousand, f"{encoding}_best")[0]
         for name, flat, p in zip(found.rows, found.values, sure, strict=True):
             drawn.append(flat.reshape(3, 32, 32).transpose(1, 2, 0))
             titles.append(f"{name.partition(' ')[2]}\n{percent(p)} %")
