@@ -226,6 +226,28 @@ def test_an_added_connection_may_lead_to_any_node_that_is_no_ancestor():
     assert ((new[possible] - expected).abs() < 4 * expected.sqrt()).all()
 
 
+def test_a_moved_end_may_go_wherever_no_cycle_closes():
+    # input 0 -> node 0 -> node 1 -> output
+    weights = torch.zeros(1, 6, 3)
+    for source, target in ((0, 0), (4, 1), (5, 2)):
+        weights[0, source, target] = 0.5
+    genomes = CPPNGenomes(
+        weights, weights > 0, torch.ones(1, 2, dtype=torch.bool), torch.zeros(1, 3, dtype=torch.int64)
+    )
+    only = CPPNEncoding((4, 4), max_hidden=2, **(OFF | {"change_connection": 1.0}))
+    many = genomes.take(torch.zeros(3000, dtype=torch.int64))
+    mutated = only.mutate(many, generator=torch.Generator().manual_seed(0))
+    moves = set()
+    for old, new in zip(many.connected, mutated.connected, strict=True):
+        moves.add((*(old & ~new).nonzero().flatten().tolist(), *(new & ~old).nonzero().flatten().tolist()))
+    # sources 0-3 are inputs, 4 and 5 the nodes; targets 0 and 1 are the nodes, 2 the output
+    from_input = {(0, 0, 0, 1), (0, 0, 0, 2), (0, 0, 1, 0), (0, 0, 2, 0), (0, 0, 3, 0)}
+    from_node_0 = {(4, 1, 4, 2), (4, 1, 0, 1), (4, 1, 1, 1), (4, 1, 2, 1), (4, 1, 3, 1)}
+    # the last connection's target has nowhere else to go: node 1's ancestors are all the others
+    from_node_1 = {(5, 2, 0, 2), (5, 2, 1, 2), (5, 2, 2, 2), (5, 2, 3, 2), (5, 2, 4, 2)}
+    assert moves - {()} == from_input | from_node_0 | from_node_1
+
+
 def test_a_network_without_a_free_slot_gains_no_node():
     encoding = CPPNEncoding((4, 4), max_hidden=2, **(OFF | {"add_neuron": 1.0}))
     genomes = evolved(encoding, 5, 6)

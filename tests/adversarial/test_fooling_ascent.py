@@ -87,6 +87,21 @@ def test_reaches_every_class_from_one_image():
     assert torch.equal(found.history.amax(0).float(), found.confidence)
 
 
+def test_returns_the_best_image_on_the_way():
+    # a step this long overshoots the summit at one half
+    found = fooling_ascent(
+        lambda x: torch.cat([-20 * (x - 0.5) ** 2, 0 * x], 1),
+        [0],
+        torch.tensor([[0.45]]),
+        steps=1,
+        step_size=1.0,
+        bounds=None,
+    )
+    assert found.history[1, 0] < found.history[0, 0]
+    assert found.images.item() == pytest.approx(0.45)
+    assert found.confidence.item() == pytest.approx(found.history[0, 0].item())
+
+
 def test_decay_alone_pulls_to_the_centre():
     model = lambda x: 0 * x.flatten(1)[:, :2]  # noqa: E731
     centre = torch.full((2, 2), 0.25, dtype=torch.float64)

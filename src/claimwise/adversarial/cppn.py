@@ -301,13 +301,13 @@ class CPPNEncoding:
         """
         n, _, targets = connected.shape
         within = connected[:, len(INPUTS) :, :room]  # (n, from, to) among hidden nodes
-        step = torch.where(backwards[:, None, None], within, within.transpose(1, 2)).float()
+        step = torch.where(backwards[:, None, None], within, within.transpose(1, 2))
         reached = torch.zeros(n, targets, dtype=torch.bool, device=connected.device)
         rows = (start >= 0).nonzero().squeeze(1)
         reached[rows, start[rows]] = True
         hidden = reached[:, :room]
         while True:
-            further = hidden | (torch.bmm(step, hidden.float().unsqueeze(2)).squeeze(2) > 0)
+            further = hidden | (step & hidden.unsqueeze(1)).any(2)
             if torch.equal(further, hidden):
                 break
             hidden = further
