@@ -75,7 +75,7 @@ def main() -> None:
                 f"conv 5x5, 16 to 32 channels, 28x28, zeros: {method}",
                 lambda method=method: operator_norm(layer, (16, 28, 28), method=method),
                 lambda: reshaped(layer),
-                repeats=5,
+                repeats=3,
                 peer_name="reshaped kernel",
                 clock="processor",
                 note=f"another number, and no bound: {other:.3f} for a norm of {norm:.3f}",
@@ -85,14 +85,14 @@ def main() -> None:
         nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Flatten(),
         nn.Linear(16 * 144, 100), nn.ReLU(), nn.Linear(100, 10),
     )  # fmt: skip
-    x = torch.rand(32, 1, 28, 28)
+    x = torch.rand(8, 1, 28, 28)
     bound = lipschitz_bound(model, x[:1]).bound
     rows.append(
         compare(
-            "local Jacobian norms, small CNN, 32 images 28x28",
+            "local Jacobian norms, small CNN, 8 images 28x28",
             lambda: local_lipschitz(model, x, tolerance=1e-7, iterations=500).jacobian,
             lambda: jacobians(model, x),
-            repeats=5,
+            repeats=3,
             peer_name="explicit Jacobians (vmap of jacrev) and SVD",
             difference=lambda a, b: max_difference(a / b, torch.ones_like(b)),
             tolerance=1e-3,
