@@ -9,7 +9,14 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from torch import Tensor, nn
 
-from claimwise.adversarial import ContrastNormalisation, Maxout, MaxoutConv2d, lipschitz_bound, local_lipschitz
+from claimwise.adversarial import (
+    ContrastNormalisation,
+    Maxout,
+    MaxoutConv2d,
+    lipschitz,
+    lipschitz_bound,
+    local_lipschitz,
+)
 
 
 def steepest(model: nn.Module, x: Tensor) -> float:
@@ -72,14 +79,19 @@ def test_no_measurement_passes_the_bound(which, seed, scale, radius):
     assert float(found.finite.max()) <= bound * (1 + 1e-6)
 
 
+@pytest.mark.parametrize("few", [0, 1000])
 @pytest.mark.parametrize("which", range(7))
-def test_measured_jacobian_norm_is_that_of_the_matrix(which):
+def test_measured_jacobian_norm_is_that_of_the_matrix(which, few, monkeypatch):
+    """By power iteration and from the whole Jacobian."""
+    monkeypatch.setattr(lipschitz, "FEW_OUTPUTS", few)
     model, shape = networks()[which]
     x = torch.randn(3, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     found = local_lipschitz(model.double(), x, tolerance=1e-9, iterations=2000)
     for example, norm, direction in zip(x, found.jacobian, found.direction, strict=True):
         assert float(norm) == pytest.approx(steepest(model, example[None]), rel=1e-5)
         assert float(direction.norm()) == pytest.approx(1.0)
+        stretched = torch.func.jvp(model, (example[None],), (direction[None],))[1]
+        assert float(stretched.norm()) == pytest.approx(float(norm), rel=1e-5)
 
 
 def test_a_linear_network_by_hand():
@@ -297,7 +309,9 @@ def test_the_model_is_left_alone():
     assert torch.equal(x, kept)
 
 
-def test_examples_are_measured_apart():
+@pytest.mark.parametrize("few", [0, 1000])
+def test_examples_are_measured_apart(few, monkeypatch):
+    monkeypatch.setattr(lipschitz, "FEW_OUTPUTS", few)
     model, shape = networks()[1]
     x = torch.randn(3, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     model = model.double()

@@ -28,6 +28,9 @@ from claimwise.adversarial.operator_norms import (
 )
 from claimwise.adversarial.undisturbed import Mode, undisturbed
 
+FEW_OUTPUTS = 32
+"""Up to so many outputs, the whole Jacobian costs less than the products of a power iteration."""
+
 Constant = float | Callable[[nn.Module, tuple[int, ...]], float]
 """A Lipschitz constant, or what computes it from the layer and its input's shape (with the batch)."""
 
@@ -189,8 +192,9 @@ def local_lipschitz(
               \max_{v \in V} \frac{\lVert f(x + \rho v) - f(x) \rVert}{\rho}
 
     with :math:`J` the Jacobian of the network :math:`f`, :math:`\rho` the radius and :math:`V` random directions and
-    both signs of the Jacobian's strongest one. The first is found by power iteration, :math:`v \leftarrow J^\top J v`
-    normalised, for all examples at once: one forward pass, then a product with J and one with its transpose a step.
+    both signs of the Jacobian's strongest one. With up to :data:`FEW_OUTPUTS` outputs the first comes from the whole
+    Jacobian, row by row; with more by power iteration, :math:`v \leftarrow J^\top J v` normalised. Both take all
+    examples at once, after one forward pass.
 
     Args:
         model: Any module or callable; examples must not influence each other. Run in eval mode, left as it was.
@@ -198,7 +202,7 @@ def local_lipschitz(
         radius: 2-norm of the finite perturbations, in units of ``x``; None for none.
         directions: Random directions an example for them, besides the two of the Jacobian.
         generator: Draws the starts and the directions; by default a fixed draw.
-        iterations: Most steps of the power iteration.
+        iterations: Most steps of the power iteration, which approaches the norm from below.
         tolerance: Relative growth in a step below which it stops, for all examples.
         mode: ``"as-is"`` runs the model in the modes it has, and restores nothing.
 
@@ -237,7 +241,6 @@ def local_lipschitz(
         nothing = x.new_zeros(len(x))
         return LocalLipschitz(nothing, torch.zeros_like(x), None if radius is None else nothing.clone())
     with undisturbed(model, mode), torch.inference_mode(False):
-        start = draw()
         with torch.enable_grad():
             inputs = x.detach().clone().requires_grad_()
             outputs = model(inputs)
@@ -245,23 +248,10 @@ def local_lipschitz(
                 raise ValueError(
                     "local_lipschitz: the output must depend on x and be finite; does the model detach its input?"
                 )
-            # J'u is linear in u, so that its derivative along v is Jv: no second forward pass.
-            cotangent = torch.zeros_like(outputs).requires_grad_()
-            (pulled,) = torch.autograd.grad(outputs, inputs, cotangent, create_graph=True, allow_unused=True)
-        if pulled is None:
-            raise ValueError("local_lipschitz: the output does not depend on x; does the model detach its input?")
-        best, norm = start, x.new_zeros(len(x))
-        v = start
-        for _ in range(iterations):
-            (image,) = torch.autograd.grad(pulled, cotangent, v, retain_graph=True)  # (batch, *outputs): J v
-            now = image.flatten(1).norm(dim=1)
-            growing = bool((now > norm * (1 + tolerance)).any())
-            best = torch.where(_beside(now > norm, x), v, best)
-            norm = torch.maximum(norm, now)
-            if not growing:
-                break
-            (back,) = torch.autograd.grad(outputs, inputs, image, retain_graph=True)  # J' J v
-            v = _unit(back)
+            if outputs.flatten(1).shape[1] <= FEW_OUTPUTS:
+                best, norm = _strongest_by_rows(outputs, inputs)
+            else:
+                best, norm = _strongest_by_power(outputs, inputs, draw(), iterations, tolerance)
         if radius is None:
             return LocalLipschitz(norm, best, None)
         finite = x.new_zeros(len(x))
@@ -273,6 +263,50 @@ def local_lipschitz(
                 step = (moved - x.detach()).flatten(1).norm(dim=1)  # as rounding left it
                 finite = torch.maximum(finite, (model(moved) - here).flatten(1).norm(dim=1) / step)
     return LocalLipschitz(norm, best, finite)
+
+
+def _strongest_by_rows(outputs: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """The direction that each example's output answers to most, and the Jacobian's norm: from the whole Jacobian."""
+    rows = []
+    for output in outputs.flatten(1).sum(0):
+        (row,) = torch.autograd.grad(output, inputs, retain_graph=True, allow_unused=True)
+        if row is None:
+            raise ValueError(_INDEPENDENT)
+        rows.append(row.flatten(1))
+    jacobian = torch.stack(rows, 1)  # (batch, outputs, pixels)
+    # The Gram matrix is small; its rounding is no matter in double precision.
+    wide = jacobian.double()
+    values, vectors = torch.linalg.eigh(wide @ wide.mT)
+    norm = values[:, -1].clamp(min=0).sqrt().to(inputs)
+    direction = (vectors[:, None, :, -1] @ wide).squeeze(1).to(inputs)
+    return _unit(direction.reshape(inputs.shape)), norm
+
+
+def _strongest_by_power(
+    outputs: Tensor, inputs: Tensor, start: Tensor, iterations: int, tolerance: float
+) -> tuple[Tensor, Tensor]:
+    """The same by power iteration, which needs two products a step however many outputs there are."""
+    # J'u is linear in u, so that its derivative along v is Jv: no second forward pass.
+    cotangent = torch.zeros_like(outputs).requires_grad_()
+    (pulled,) = torch.autograd.grad(outputs, inputs, cotangent, create_graph=True, allow_unused=True)
+    if pulled is None:
+        raise ValueError(_INDEPENDENT)
+    best, norm = start, inputs.new_zeros(len(inputs))
+    v = start
+    for _ in range(iterations):
+        (image,) = torch.autograd.grad(pulled, cotangent, v, retain_graph=True)  # (batch, *outputs): J v
+        now = image.flatten(1).norm(dim=1)
+        growing = bool((now > norm * (1 + tolerance)).any())
+        best = torch.where(_beside(now > norm, inputs), v, best)
+        norm = torch.maximum(norm, now)
+        if not growing:
+            break
+        (back,) = torch.autograd.grad(outputs, inputs, image, retain_graph=True)  # J' J v
+        v = _unit(back)
+    return best.detach(), norm.detach()
+
+
+_INDEPENDENT = "local_lipschitz: the output does not depend on x; does the model detach its input?"
 
 
 def _unit(v: Tensor) -> Tensor:
