@@ -102,6 +102,12 @@ ENCODINGS = ("direct", "cppn")
 DIGITS = 10
 
 # Settings ------------------------------------------------------------------------------------------------------------
+#
+# Budget of `small`, fixed before the run: 25 minutes of one core for everything, 1500 s. Measured on one seed outside
+# the plan, on a busy machine, in seconds a seed: three retrained networks with both evolutions against each 120, an own
+# network 15 and what fools it 26, two more for transfer 20, the paper's network 25 with its mean file and 19 without,
+# one evolution a class 20, ascent 8, CIFAR-10 45: about 300, at five seeds 1500. SqueezeNet takes 60, at three seeds
+# 180. On a calm machine all is a quarter less.
 
 
 @dataclass(frozen=True)
@@ -258,8 +264,8 @@ class Thousand:
 
 TINY = Recipe("digits", filters=(8, 16), kernel=3, hidden=32, epochs=6, batch_size=64, learning_rate=0.1)
 """For 1,437 digits of 8 x 8 pixels: the same layers with kernels of 3."""
-BRIEF = Recipe(examples=30_000, epochs=1, batch_size=32, learning_rate=0.02)
-"""Half of MNIST once: about 940 steps."""
+BRIEF = Recipe(examples=20_000, epochs=1, batch_size=32, learning_rate=0.02)
+"""A third of MNIST once: 625 steps."""
 
 QUICK = Victim(Attack(60, 40), TINY, reference=360, neighbours=5)
 SMALL = Victim(Attack(), BRIEF)
@@ -634,8 +640,8 @@ def sampled(found: Sequence[tuple[Tensor, np.ndarray]], count: int, sure: float,
 
 @paper.experiment(
     quick=Plan(Retraining(QUICK, networks=2, first=140, more=20)),
-    small=Plan(Retraining(SMALL, networks=4, first=3000, more=500)),
-    paper=Plan(Retraining(), seeds=5, cost="about 3 h on 2 cores"),
+    small=Plan(Retraining(SMALL, networks=4, first=2000, more=500)),
+    paper=Plan(Retraining(), seeds=5, cost="about 2 h a seed on one core"),
 )
 def retraining(run: Run, setup: Retraining) -> Measurements:
     """A fooling class: each network is trained from scratch with what fooled those before it, and fooled again."""
@@ -762,7 +768,16 @@ def train_objects(run: Run, setup: Objects, model: nn.Module, x: Tensor, y: Tens
 
 @paper.experiment(
     small=Plan(
-        Objects(examples=20_000, filters=(24, 48), hidden=128, epochs=2, attack=Attack(100, 150), fooling=1000), seeds=5
+        Objects(
+            examples=15_000,
+            filters=(16, 32),
+            hidden=128,
+            epochs=2,
+            batch_size=32,
+            attack=Attack(100, 100),
+            fooling=1500,
+        ),
+        seeds=5,
     ),
     paper=Plan(Objects(), cost="about 6 h on one GPU"),
 )
@@ -822,7 +837,7 @@ PETS = range(151, 294)
 
 
 @paper.experiment(
-    small=Plan(Thousand(64, Attack(100, 100), ascent_steps=150), seeds=3),
+    small=Plan(Thousand(64, Attack(100, 60), ascent_classes=10, ascent_steps=150), seeds=3),
     paper=Plan(Thousand(), seeds=3, cost="about 8 h on one GPU"),
 )
 def thousand(run: Run, setup: Thousand) -> Measurements:
@@ -846,8 +861,13 @@ def thousand(run: Run, setup: Thousand) -> Measurements:
     measured |= fewer_copies(model, cppn.images[surest[: setup.masked]], surest[: setup.masked])
     labels = torch.linspace(0, 999, setup.ascent_classes).long().to(run.device)
     noise = torch.rand(len(labels), *shape, generator=run.generator("noise")).to(run.device)
-    climbed = fooling_ascent(model, labels, noise, steps=setup.ascent_steps, step_size="progress").images
-    measured["ascent_least"] = float(probabilities(model, climbed).gather(1, labels[:, None]).min())
+    mean = torch.tensor(SQUEEZENET_PREPROCESSING.mean).flip(0) / 255  # of BGR bytes
+    starts = {"noise": noise, "mean": mean[None, :, None, None].expand_as(noise).to(run.device)}
+    for name, start in starts.items():
+        climbed = fooling_ascent(model, labels, start, steps=setup.ascent_steps, step_size="progress").images
+        reached = probabilities(model, climbed).gather(1, labels[:, None])
+        measured[f"{name}_least"] = float(reached.min())
+        measured[f"{name}_sure_classes"] = Proportion(int((reached >= 0.99).sum()), len(labels))
     things = [str(name).partition(",")[0] for name in run.data("imagenet_classes")["all"]["names"]]
     for encoding, evolved in found.items():
         sure = evolved.confidence.cpu()
@@ -865,7 +885,7 @@ THEIRS = {"small": PAPER, "paper": PAPER}
 ON_DIGITS = "1,437 digits of 8 x 8 pixels and a narrow LeNet with kernels of 3; 40 generations of 60"
 OURS = {
     "quick": ON_DIGITS,
-    "small": "LeNets of our own, trained on half of MNIST once; 5 in the place of 50 runs",
+    "small": "LeNets of our own, trained on a third of MNIST once; 5 in the place of 50 runs",
     "paper": "LeNets of our own by Caffe's recipe; 10 runs",
 }
 AS_PUBLISHED = (
@@ -1061,11 +1081,11 @@ paper.claim(
 
 ALEXNET = NotTested("data", "needs the ImageNet network of the paper (AlexNet in Caffe), whose weights are not at hand")
 ON_CIFAR = {
-    "small": "CIFAR-10 and a small network in the place of ImageNet and AlexNet; 150 generations of 100",
+    "small": "CIFAR-10 and a small network in the place of ImageNet and AlexNet; 100 generations of 100",
     "paper": "CIFAR-10 in the place of ImageNet",
 }
 ON_SQUEEZENET = {
-    "small": "SqueezeNet 1.1 in the place of AlexNet; images of 64 pixels; 100 generations of 100, not 20,000 or "
+    "small": "SqueezeNet 1.1 in the place of AlexNet; images of 64 pixels; 60 generations of 100, not 20,000 or "
     "5,000 of 400",
     "paper": "SqueezeNet 1.1 in the place of AlexNet",
 }
@@ -1173,7 +1193,7 @@ paper.claim(
 )
 ITERATIONS = {
     "quick": ON_DIGITS + "; 2 networks; fooling images from every generation of one evolution",
-    "small": OURS["small"] + "; 4 networks in the place of 15; 3,000 and then 500 fooling images in the place of "
+    "small": OURS["small"] + "; 4 networks in the place of 15; 2,000 and then 500 fooling images in the place of "
     "6,000 and 1,000, from every generation of one evolution",
     "paper": "fooling images from every generation of one evolution, where the paper gathers them from many",
 }
@@ -1233,19 +1253,31 @@ paper.claim(
         "paper": "figure 13 is of the ImageNet network; this is the paper's MNIST network",
     },
 )
+WITH_ASCENT = {
+    "small": "SqueezeNet 1.1 in the place of AlexNet; 10 classes; images of 64 pixels; 150 steps; no decay",
+    "paper": "SqueezeNet 1.1 in the place of AlexNet; 20 classes; no decay",
+}
 paper.claim(
-    "ascent-fools-squeezenet",
+    "ascent-from-noise-fools-squeezenet",
     sheet="E10",
-    says="It does on an ImageNet network.",
+    says="From noise it does so for every class of an ImageNet network that was tried.",
     where="section 3.7, figure 13",
-    reported={thousand["ascent_least"]: Reported(0.9999, "high", 0.0001, PRINTED)},
-    holds={"small": thousand["ascent_least"] >= 0.99, "paper": thousand["ascent_least"] >= 0.9999},
+    reported={thousand["noise_least"]: Reported(0.9999, "high", 0.0001, PRINTED)},
+    holds={"small": thousand["noise_least"] >= 0.99, "paper": thousand["noise_least"] >= 0.9999},
     because="the paper's own figure; with 150 steps 99 %, since each step takes away a tenth of the doubt at most",
     fidelity={"small": REDUCED, "paper": REDUCED},
-    differences={
-        "small": "SqueezeNet 1.1 in the place of AlexNet; 20 classes; images of 64 pixels; 150 steps",
-        "paper": "SqueezeNet 1.1 in the place of AlexNet; 20 classes",
-    },
+    differences=WITH_ASCENT,
+)
+paper.claim(
+    "ascent-from-the-mean-fools-squeezenet",
+    sheet="E10",
+    says="From an image of the mean colour too.",
+    where="section 3.7, figure 13",
+    reported={thousand["mean_least"]: Reported(0.9999, "high", 0.0001, PRINTED)},
+    holds={"small": thousand["mean_least"] >= 0.99, "paper": thousand["mean_least"] >= 0.9999},
+    because="as from noise",
+    fidelity={"small": REDUCED, "paper": REDUCED},
+    differences=WITH_ASCENT,
 )
 paper.claim(
     "ascent-looks-different",
