@@ -43,6 +43,11 @@ from claimwise.layers.pooling import (
     Pool,
     Pooling,
 )
+from claimwise.layers.prelu import (
+    PReLU,
+    parameter_groups,
+    slopes,
+)
 from claimwise.layers.pyramid import (
     gaussian_pyramid,
 )
@@ -76,6 +81,7 @@ __all__ = [
     "HighwayStack",
     "LocallyConnected2d",
     "Neocognitron",
+    "PReLU",
     "Pool",
     "Pooling",
     "Routing",
@@ -93,11 +99,13 @@ __all__ = [
     "lesioned",
     "local_extrema",
     "matched_filter",
+    "parameter_groups",
     "routing",
     "scale_space",
     "separable_convolution",
     "shift_consistency",
     "shifted",
+    "slopes",
     "sobel",
     "sobel_kernels",
 ]
