@@ -57,6 +57,7 @@ apart* and lack those that every instance has: two bars of a "1", the bow of a s
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from textwrap import wrap
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -871,9 +872,9 @@ def thousand(run: Run, setup: Thousand) -> Measurements:
     things = [str(name).partition(",")[0] for name in run.data("imagenet_classes")["all"]["names"]]
     for encoding, evolved in found.items():
         sure = evolved.confidence.cpu()
-        best = sure.argsort(descending=True)[:8]
+        best = sure.argsort(descending=True)[:6]
         rows = [f"{k} {things[k]}" for k in best.tolist()]
-        measured[f"{encoding}_best"] = Matrix(sure[None, best], ["confidence"], names(range(1, 9)))
+        measured[f"{encoding}_best"] = Matrix(sure[None, best], ["confidence"], names(range(1, 7)))
         measured[f"{encoding}_champions"] = pictures(F.adaptive_avg_pool2d(evolved.images[best], 32), rows)
     return measured
 
@@ -1497,7 +1498,7 @@ def confidence_by_generation(results: Results, experiment: Experiment) -> Any:
                 colour=colour,
                 linestyle=style,
             )
-    by_nines(axes, highest)
+    by_nines(axes, max(highest, 4.0))
     axes.set(xlabel="generation", ylabel="confidence of champions")
     axes.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=2)
     return fig
@@ -1629,7 +1630,7 @@ def their_things(results: Results) -> Any:
 @paper.figure(
     thousand,
     title="Images that an ImageNet network is surest of",
-    caption="The eight champions of highest confidence of each encoding (first seed), with class and confidence.",
+    caption="The six champions of highest confidence of each encoding (first seed), with class and confidence.",
 )
 def thousand_champions(results: Results) -> Any:
     from claimwise.lab.figures import image_grid
@@ -1642,5 +1643,5 @@ def thousand_champions(results: Results) -> Any:
         sure = of_first_seed(results, thousand, f"{encoding}_best")[0]
         for name, flat, p in zip(found.rows, found.values, sure, strict=True):
             drawn.append(flat.reshape(3, 32, 32).transpose(1, 2, 0))
-            titles.append(f"{name.partition(' ')[2]}\n{percent(p)} %")
-    return image_grid(drawn, titles, columns=8, row_titles=("pixels", "CPPN"), size=0.62)
+            titles.append("\n".join([f"{percent(p)} %", *wrap(name.partition(" ")[2], 14)]))
+    return image_grid(drawn, titles, columns=6, row_titles=[LABELS[e] for e in ENCODINGS], size=0.85)
