@@ -51,6 +51,14 @@ from claimwise.layers.prelu import (
 from claimwise.layers.pyramid import (
     gaussian_pyramid,
 )
+from claimwise.layers.rectifier_initialisation import (
+    SCHEMES,
+    Fans,
+    fans,
+    initial_std,
+    initialise_weights,
+    rectifier_gain,
+)
 from claimwise.layers.scale_space import (
     scale_space,
 )
@@ -71,9 +79,11 @@ from claimwise.layers.sobel import (
 
 __all__ = [
     "POOLINGS",
+    "SCHEMES",
     "Boundary",
     "CCells",
     "Edges",
+    "Fans",
     "Highway",
     "HighwayConv2d",
     "HighwayLinear",
@@ -91,15 +101,19 @@ __all__ = [
     "count_highway_layers",
     "difference_of_gaussians_kernel",
     "discrete_gaussian_kernel",
+    "fans",
     "gates",
     "gaussian_kernel",
     "gaussian_pyramid",
+    "initial_std",
+    "initialise_weights",
     "laplacian_kernel",
     "laplacian_of_gaussian_kernel",
     "lesioned",
     "local_extrema",
     "matched_filter",
     "parameter_groups",
+    "rectifier_gain",
     "routing",
     "scale_space",
     "separable_convolution",
