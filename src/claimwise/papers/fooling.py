@@ -259,6 +259,13 @@ class Thousand:
     """Classes, spread evenly, for which gradient ascent is tried."""
     ascent_steps: int = 500
     """Its gradient steps."""
+    ascent_step_size: float = 1.0
+    """Size of a step along the gradient of the logarithm of the probability.
+
+    Planned anew after a pilot outside the planned seeds: among a thousand classes the probability of one starts below
+    .001, from where the authors' step (a progress of .03 to first order) leaps out of the range where the gradient
+    means anything. The logarithm has no such trouble. The criteria stayed as they were.
+    """
     masked: int = 200
     """Champions of highest confidence in which copies of a pattern are looked for."""
 
@@ -865,7 +872,14 @@ def thousand(run: Run, setup: Thousand) -> Measurements:
     mean = torch.tensor(SQUEEZENET_PREPROCESSING.mean).flip(0) / 255  # of BGR bytes
     starts = {"noise": noise, "mean": mean[None, :, None, None].expand_as(noise).to(run.device)}
     for name, start in starts.items():
-        climbed = fooling_ascent(model, labels, start, steps=setup.ascent_steps, step_size="progress").images
+        climbed = fooling_ascent(
+            model,
+            labels,
+            start,
+            steps=setup.ascent_steps,
+            step_size=setup.ascent_step_size,
+            objective="log-probability",
+        ).images
         reached = probabilities(model, climbed).gather(1, labels[:, None])
         measured[f"{name}_least"] = float(reached.min())
         measured[f"{name}_sure_classes"] = Proportion(int((reached >= 0.99).sum()), len(labels))
@@ -1255,8 +1269,10 @@ paper.claim(
     },
 )
 WITH_ASCENT = {
-    "small": "SqueezeNet 1.1 in the place of AlexNet; 10 classes; images of 64 pixels; 150 steps; no decay",
-    "paper": "SqueezeNet 1.1 in the place of AlexNet; 20 classes; no decay",
+    "small": "SqueezeNet 1.1 in the place of AlexNet; 10 classes; images of 64 pixels; 150 steps; "
+    "climbs the logarithm of the probability, without decay",
+    "paper": "SqueezeNet 1.1 in the place of AlexNet; 20 classes; climbs the logarithm of the probability, "
+    "without decay",
 }
 paper.claim(
     "ascent-from-noise-fools-squeezenet",
@@ -1265,7 +1281,7 @@ paper.claim(
     where="section 3.7, figure 13",
     reported={thousand["noise_least"]: Reported(0.9999, "high", 0.0001, PRINTED)},
     holds={"small": thousand["noise_least"] >= 0.99, "paper": thousand["noise_least"] >= 0.9999},
-    because="the paper's own figure; with 150 steps 99 %, since each step takes away a tenth of the doubt at most",
+    because="the paper's own figure; with 150 steps 99 %",
     fidelity={"small": REDUCED, "paper": REDUCED},
     differences=WITH_ASCENT,
 )
