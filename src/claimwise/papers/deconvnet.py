@@ -276,7 +276,7 @@ def network_of(setup: Network, channels: int, side: int, draw: torch.Generator) 
     for layer in model:
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=draw)
-            layer.bias.data.zero_()
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     return model
 
 
@@ -1507,7 +1507,7 @@ def strongest_patches(results: Results) -> Any:
 
     stored = results[inside]
     shown = results[inside].setup["shown"]
-    fig, grid = figure(6.6, 1.75 * len(PANELS), len(PANELS), 2 * shown, squeeze=False)
+    fig, grid = figure(6.6, 1.1 * len(PANELS), len(PANELS), 2 * shown, squeeze=False)
     for row, layer in enumerate(PANELS):
         for half, name in enumerate((f"patches_{layer[-1]}", f"reconstructions_{layer[-1]}")):
             flat = of_first(stored, name)
@@ -1576,7 +1576,7 @@ def settling(results: Results) -> Any:
     axes.axhline(0.9, color=MUTED, linewidth=1, linestyle="--")
     axes.set_xscale("symlog", linthresh=0.04)
     axes.set_xticks([0, 0.1, 1, 8], ["0", "0.1", "1", "8"])
-    axes.set(xlabel="passes over the images", ylabel="share of the way", ylim=(-0.25, 1.05))
+    axes.set(xlabel="passes over the images", ylabel="share of the way", ylim=(-0.25, 1.05), xlim=(0, None))
     axes.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.45, 1.0), columnspacing=1.2)
     return fig
 
@@ -1635,6 +1635,7 @@ def occlusion_maps(results: Results) -> Any:
             axes.add_patch(box)
             axes.set(xlim=(0, canvas), ylim=(canvas, 0), xticks=[], yticks=[])
             axes.grid(False)
+            axes.spines[:].set_visible(False)
     for row, label in enumerate(("image", "class", "layer 5")):
         grid[row, 0].set_ylabel(label)
     return fig
