@@ -555,7 +555,7 @@ def errors(run: Run, setup: Errors) -> Measurements:
     }
 
 
-@paper.experiment(small=Plan(SMALL, seeds=5), paper=Plan(Victim(), seeds=50))
+@paper.experiment(small=Plan(SMALL, seeds=5), paper=Plan(Victim(), seeds=50, cost="about 20 min on one core"))
 def supplied(run: Run, setup: Victim) -> Measurements:
     """The paper's own network, fooled as the paper fooled it: with its mean file."""
     data = images_of(run, setup.recipe.dataset)
@@ -565,7 +565,8 @@ def supplied(run: Run, setup: Victim) -> Measurements:
 
 
 @paper.experiment(
-    small=Plan(replace(SMALL, subtract_mean=False), seeds=5), paper=Plan(Victim(subtract_mean=False), seeds=50)
+    small=Plan(replace(SMALL, subtract_mean=False), seeds=5),
+    paper=Plan(Victim(subtract_mean=False), seeds=50, cost="about 20 min on one core"),
 )
 def supplied_as_trained(run: Run, setup: Victim) -> Measurements:
     """The paper's own network on inputs as it was trained on: without the mean file."""
@@ -574,7 +575,7 @@ def supplied_as_trained(run: Run, setup: Victim) -> Measurements:
     return {name: value for e, evolved in found.items() for name, value in progress_of(e, evolved).items()}
 
 
-@paper.experiment(quick=Plan(TINY), small=Plan(BRIEF), paper=Plan(Recipe()))
+@paper.experiment(quick=Plan(TINY), small=Plan(BRIEF), paper=Plan(Recipe(), cost="about 6 min a seed on one core"))
 def lenet(run: Run, setup: Recipe) -> Measurements:
     """A LeNet of our own."""
     data = images_of(run, setup.dataset, setup.examples)
@@ -591,7 +592,11 @@ def own_network(run: Run, recipe: Recipe, data: Images) -> LeNet:
     return model.eval()
 
 
-@paper.experiment(quick=Plan(QUICK), small=Plan(SMALL), paper=Plan(Victim(), seeds=10))
+@paper.experiment(
+    quick=Plan(QUICK),
+    small=Plan(SMALL),
+    paper=Plan(Victim(), seeds=10, cost="about 7 min a seed on one core, training included"),
+)
 def own(run: Run, setup: Victim) -> Measurements:
     """LeNets of our own, fooled: each seed has another network."""
     data = images_of(run, setup.recipe.dataset)
@@ -602,7 +607,11 @@ def own(run: Run, setup: Victim) -> Measurements:
     return measured
 
 
-@paper.experiment(quick=Plan(Transfer(QUICK, hidden=32)), small=Plan(Transfer(SMALL)), paper=Plan(Transfer(), seeds=10))
+@paper.experiment(
+    quick=Plan(Transfer(QUICK, hidden=32)),
+    small=Plan(Transfer(SMALL)),
+    paper=Plan(Transfer(), seeds=10, cost="about 8 min a seed on one core"),
+)
 def transfer(run: Run, setup: Transfer) -> Measurements:
     """Champions of one LeNet, shown to a LeNet from other initial weights and to a fully connected network."""
     recipe = setup.victim.recipe
@@ -700,7 +709,7 @@ def champions_of(run: Run, setup: Goals | Ascent) -> tuple[nn.Module, Any, Image
     return own_network(run, setup.victim.recipe, data), run.needs(own, setup.victim), data
 
 
-@paper.experiment(small=Plan(Goals(SMALL)), paper=Plan(Goals(), seeds=10))
+@paper.experiment(small=Plan(Goals(SMALL)), paper=Plan(Goals(), seeds=10, cost="about 5 min on one core"))
 def goals(run: Run, setup: Goals) -> Measurements:
     """One evolution for all classes against one evolution a class, with equally many evaluations."""
     model, together, data = champions_of(run, setup)
@@ -720,7 +729,7 @@ def correlations(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp(min=1e-12)
 
 
-@paper.experiment(small=Plan(Ascent(SMALL)), paper=Plan(Ascent(), seeds=10))
+@paper.experiment(small=Plan(Ascent(SMALL)), paper=Plan(Ascent(), seeds=10, cost="about 5 min on one core"))
 def ascent(run: Run, setup: Ascent) -> Measurements:
     """Gradient ascent on each digit's probability, from noise and from the mean training image."""
     model, evolved, data = champions_of(run, setup)
