@@ -71,6 +71,12 @@ from claimwise.layers.shift_consistency import (
     shift_consistency,
     shifted,
 )
+from claimwise.layers.signal_propagation import (
+    SignalPropagation,
+    SignalScales,
+    signal_propagation,
+    will_it_train,
+)
 from claimwise.layers.sobel import (
     Edges,
     sobel,
@@ -97,6 +103,8 @@ __all__ = [
     "Routing",
     "SCells",
     "ShiftConsistency",
+    "SignalPropagation",
+    "SignalScales",
     "Stage",
     "count_highway_layers",
     "difference_of_gaussians_kernel",
@@ -119,7 +127,9 @@ __all__ = [
     "separable_convolution",
     "shift_consistency",
     "shifted",
+    "signal_propagation",
     "slopes",
     "sobel",
     "sobel_kernels",
+    "will_it_train",
 ]
