@@ -523,7 +523,8 @@ class _Study:
         if record.broken:
             sys.stderr.write(f"claimwise: {paper.key}: not recorded, {', '.join(record.broken)} broke\n")
             return
-        drawn = [(d.name, standalone_svg(d.figure)) for d in draw_figures(paper, runs_of(paper, ended))]
+        figures = [d for d in draw_figures(paper, runs_of(paper, ended)) if d.publish]
+        drawn = [(d.name, standalone_svg(d.figure)) for d in figures]
         path = keep_reference(record, folder, Reference.read(folder, paper.key, self.scale), drawn)
         sys.stderr.write(f"claimwise: reference results: {path}\n")
 

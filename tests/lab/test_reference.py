@@ -99,16 +99,14 @@ def test_what_is_no_reference_is_said(tmp_path, text):
         Reference.read(tmp_path, "trial", "quick")
 
 
-def test_pictures_are_kept_only_where_data_may_be_shown(tmp_path):
+def test_pictures_that_are_gone_are_taken_away(tmp_path):
     paper = a_paper()
-    shown = {"mnist": {"content_hash": "h", "variant": "original", "publish": True}}
-    kept(tmp_path, a_record(an_outcome(paper), data=shown), figures=[("curve", "<svg/>"), ("old", "<svg/>")])
+    kept(tmp_path, a_record(an_outcome(paper)), figures=[("curve", "<svg/>"), ("old", "<svg/>")])
     assert sorted(p.name for p in (tmp_path / "trial.quick").iterdir()) == ["curve.svg", "old.svg"]
-    kept(tmp_path, a_record(an_outcome(paper), data=shown), figures=[("curve", "<svg>2</svg>")])
+    kept(tmp_path, a_record(an_outcome(paper)), figures=[("curve", "<svg>2</svg>")])
     assert [p.read_text() for p in (tmp_path / "trial.quick").iterdir()] == ["<svg>2</svg>"]
-    hidden = shown | {"secret": {"content_hash": "h", "variant": "original", "publish": False}}
-    kept(tmp_path, a_record(an_outcome(paper), data=hidden), figures=[("curve", "<svg/>")])
-    assert not list(tmp_path.rglob("*.svg")), "what was shown before is taken away, too"
+    kept(tmp_path, a_record(an_outcome(paper)), figures=[])
+    assert not list(tmp_path.rglob("*.svg")), "what was shown before and may no longer be is taken away, too"
 
 
 # a criterion that was edited -----------------------------------------------------------------------------------------

@@ -50,6 +50,14 @@ def other(run, setup):
     return {"y": 0.01 * float(run.rng("y").normal())}
 
 
+def open_data(run, setup):
+    return {"x": 1.0}
+
+
+def secret_data(run, setup):
+    return {"x": 1.0}
+
+
 TEXTS = {"sheet": "1", "says": "So.", "where": "1", "because": "so"}
 paper.claim(
     "big",
@@ -232,6 +240,17 @@ def test_a_claim_or_figure_that_breaks_is_said_and_hides_no_other(written_paper,
     assert "<svg" in record.figures[0].svg
     assert [drawn.name for drawn in draw_figures(unfitting, {})] == []
     json.dumps([claim.to_json() for claim in record.claims], allow_nan=False)
+
+
+def test_a_figure_may_be_published_if_its_own_data_may(space):
+    shown = Paper("shown")
+    one, two = (shown.experiment(quick=Plan(Setup(), seeds=1))(f) for f in (open_data, secret_data))
+    for experiment in ((one,), (two,), (one, two)):
+        shown.figure(*experiment)(lambda results: None)
+    runs = {experiment: [execute(experiment, Setup(), 0, space)] for experiment in (one, two)}
+    hidden = {"secret": {"content_hash": "h", "variant": "original", "publish": False}}
+    runs[two] = [replace(run, inputs={"data": hidden, "runs": {}}) for run in runs[two]]
+    assert [drawn.publish for drawn in draw_figures(shown, runs)] == [True, False, False]
 
 
 # the record ----------------------------------------------------------------------------------------------------------

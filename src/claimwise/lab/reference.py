@@ -78,7 +78,7 @@ def find_results(given: Path | None = None) -> Path | None:
 def keep_reference(
     record: PaperRecord, folder: Path, before: Reference | None, figures: Sequence[tuple[str, str]]
 ) -> Path:
-    """Write a record as reference results, with its figures where its data may be published.
+    """Write a record as reference results, with the figures given: those whose data may be published.
 
     A claim whose criterion was edited after the run keeps the old criterion's digest, so that the warning stays until
     fresh seeds have answered.
@@ -93,8 +93,7 @@ def keep_reference(
     path = folder / f"{record.key}.{record.scale}.json"
     content = {"paper": record.key, "scale": record.scale, "seconds": record.seconds, "stamp": record.stamp}
     write_json(path, {**content, "claims": claims})
-    publishable = all(data.get("publish", True) for data in record.stamp["data"].values())
-    kept = dict(figures) if publishable else {}
+    kept = dict(figures)
     pictures = folder / f"{record.key}.{record.scale}"
     for picture in pictures.glob("*.svg"):  # of figures that are gone, or that may no longer be shown
         if picture.stem not in kept:

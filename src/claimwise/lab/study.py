@@ -202,6 +202,8 @@ class Drawn:
     caption: str
     figure: Any = None
     error: str = ""
+    publish: bool = True
+    """Whether all data that its runs read may be published."""
 
 
 def draw_figures(paper: Paper, runs: Mapping[Experiment, Sequence[FinishedRun]]) -> list[Drawn]:
@@ -211,8 +213,12 @@ def draw_figures(paper: Paper, runs: Mapping[Experiment, Sequence[FinishedRun]])
         if all(runs.get(experiment) for experiment in spec.experiments):
             results = {experiment: Stored.of(experiment, runs[experiment]) for experiment in spec.experiments}
             name = spec.draw.__name__
+            read = [
+                data for experiment in spec.experiments for run in runs[experiment] for data in _data_of(run).values()
+            ]
+            publish = all(data.get("publish", True) for data in read)
             try:
-                drawn.append(Drawn(name, spec.title, spec.caption, spec.draw(results)))
+                drawn.append(Drawn(name, spec.title, spec.caption, spec.draw(results), publish=publish))
             except Exception as error:
                 drawn.append(Drawn(name, spec.title, spec.caption, error=f"{type(error).__name__}: {error}"))
     return drawn
