@@ -12,6 +12,12 @@ from claimwise.vision.local_response_normalisation import LocalResponseNormalisa
 from claimwise.vision.multi_crop import crop_grid, crop_posteriors, ten_crop
 from claimwise.vision.multiply_accumulates import LayerOperations, MultiplyAccumulates, multiply_accumulates
 from claimwise.vision.parameter_counts import LayerParameters, ParameterCounts, parameter_counts
+from claimwise.vision.plain_networks import (
+    PLAIN_CONFIGURATIONS,
+    PlainConfiguration,
+    SpatialPyramidPooling,
+    plain_rectifier_network,
+)
 from claimwise.vision.public_weights import PREPROCESSING, Preprocessing, load_public_weights
 from claimwise.vision.receptive_field import ReceptiveField, receptive_field, receptive_fields
 from claimwise.vision.scale_jitter import rescale, scale_jitter
@@ -23,6 +29,7 @@ from claimwise.vision.vgg_preinitialisation import preinitialise
 __all__ = [
     "CONFIGURATIONS",
     "INITIALISATIONS",
+    "PLAIN_CONFIGURATIONS",
     "PREPROCESSING",
     "SQUEEZENET_PREPROCESSING",
     "VGG",
@@ -35,8 +42,10 @@ __all__ = [
     "LocalResponseNormalisation",
     "MultiplyAccumulates",
     "ParameterCounts",
+    "PlainConfiguration",
     "Preprocessing",
     "ReceptiveField",
+    "SpatialPyramidPooling",
     "SqueezeNet",
     "convolutional_highway_network",
     "convolutional_plain_network",
@@ -53,6 +62,7 @@ __all__ = [
     "multiply_accumulates",
     "parameter_counts",
     "plain_network",
+    "plain_rectifier_network",
     "preinitialise",
     "receptive_field",
     "receptive_fields",
