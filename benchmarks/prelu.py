@@ -1,8 +1,8 @@
 """PReLU against ``nn.PReLU``, and what learning the slope costs over the leaky rectifier of a fixed one.
 
-``python benchmarks/prelu.py`` writes ``results/benchmarks/prelu.json`` and ``.md``. A call is forward and backward, with
-the gradients of input and slopes. PyTorch's kernel for these takes one entry at a time on the CPU; ours are vectorised
-passes. Small inputs take PyTorch's kernel, which is then the cheaper.
+``python benchmarks/prelu.py`` writes ``results/benchmarks/prelu.json`` and ``.md``. A call is forward and backward,
+with the gradients of input and slopes. PyTorch's kernel for these takes one entry at a time on the CPU; ours are
+vectorised passes. Small inputs take PyTorch's kernel, which is then the cheaper.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from claimwise.layers import PReLU
 from timing import compare, max_difference, write_table
 
-SHAPES = ((64, 32, 28, 28), (16, 64, 32, 32), (8, 256, 14, 14), (128, 4096), (64, 512), (64, 32))
+SHAPES = ((64, 32, 28, 28), (16, 64, 32, 32), (8, 256, 14, 14), (128, 4096), (64, 1024), (64, 32))
 
 
 def gradients(layer: nn.Module | Callable[[Tensor], Tensor], x: Tensor, g: Tensor) -> Callable[[], tuple[Tensor, ...]]:

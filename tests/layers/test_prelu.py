@@ -65,7 +65,7 @@ def test_gradients_numerically(path, channels):
 
 def test_large_inputs_take_the_fast_gradient_and_agree_with_torch():
     torch.manual_seed(0)
-    x, g = torch.randn(8, 4, 20, 20), torch.randn(8, 4, 20, 20)
+    x, g = torch.randn(8, 4, 50, 50), torch.randn(8, 4, 50, 50)
     for channels in (None, 4):
         ours, peer = PReLU(channels), nn.PReLU(channels or 1)
         assert "_Rectify" in type(ours(x).grad_fn).__name__
@@ -77,7 +77,7 @@ def test_large_inputs_take_the_fast_gradient_and_agree_with_torch():
 
 def test_gradient_of_the_input_is_torchs_bit_for_bit():
     torch.manual_seed(0)
-    x, g = torch.randn(8, 4, 20, 20), torch.randn(8, 4, 20, 20)
+    x, g = torch.randn(8, 4, 50, 50), torch.randn(8, 4, 50, 50)
     found = []
     for layer in (PReLU(4), nn.PReLU(4)):
         leaf = x.clone().requires_grad_()
@@ -162,7 +162,7 @@ def test_copies_state_and_torchs_state():
 def test_compiles(unchecked, channels):
     torch.manual_seed(0)
     layer = PReLU(channels)
-    x = torch.randn(8, 4, 20, 20)
+    x = torch.randn(8, 4, 50, 50)
     compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
     compiled(x).square().sum().backward()
     found, layer.weight.grad = layer.weight.grad, None

@@ -8,11 +8,10 @@ import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-SMALL = 8192
+SMALL = 1 << 16
 """Entries below which Python's part of our backward costs more than it saves."""
 
 
@@ -26,7 +25,7 @@ class _Rectify(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, slopes: Tensor) -> Tensor:
-        return F.prelu(x, slopes)
+        return torch.prelu(x, slopes)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -109,12 +108,14 @@ class PReLU(nn.Module):
                 f"PReLU: input must be (batch, {self.channels}, ...), got shape {tuple(x.shape)}; PReLU() shares one "
                 "slope among any channels"
             )
-        if not x.is_floating_point():
-            raise TypeError(f"PReLU: input must be of a floating type, got {x.dtype}; use x.float()")
-        slopes = self.weight.to(x.dtype)
-        if torch.compiler.is_compiling() or x.device.type != "cpu" or x.numel() < SMALL:
-            return F.prelu(x, slopes)  # compilers and GPUs fuse the gradient themselves
-        rectified: Tensor = _Rectify.apply(x, slopes)  # type: ignore[no-untyped-call]
+        weight: Tensor = self.weight
+        if x.dtype != weight.dtype:
+            if not x.is_floating_point():
+                raise TypeError(f"PReLU: input must be of a floating type, got {x.dtype}; use x.float()")
+            weight = weight.to(x.dtype)
+        if x.numel() < SMALL or x.device.type != "cpu" or torch.compiler.is_compiling():
+            return torch.prelu(x, weight)  # compilers and GPUs fuse the gradient themselves
+        rectified: Tensor = _Rectify.apply(x, weight)  # type: ignore[no-untyped-call]
         return rectified
 
     def extra_repr(self) -> str:
