@@ -102,6 +102,8 @@ def scale_space(
     if narrow < len(order):
         wide = convolve_by_fft(x, [[kernels[k]] * dims for k in order[narrow:]], boundary)
         levels |= dict(zip(order[narrow:], wide, strict=True))
+    if len(levels) == 1:
+        return levels[0].unsqueeze(-1 - dims)  # no copy
     return torch.stack([levels[k] for k in range(len(kernels))], -1 - dims)
 
 

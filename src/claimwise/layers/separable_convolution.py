@@ -167,13 +167,12 @@ def convolve_by_fft(x: Tensor, kernels: Sequence[Sequence[Tensor]], boundary: Bo
         lengths = list(sides)
         offsets = [0] * dims
     else:
-        lengths = [fast_length(n + 2 * r) for n, r in zip(sides, radii, strict=True)]
-        offsets = radii
-        if boundary == "zero":  # the transform pads with zeros at the far end, which serves the near end too
-            offsets = [0] * dims
-        else:
-            for axis, r in zip(axes, radii, strict=True):
-                x = extended(x, axis, r, r, boundary)
+        # the transform itself pads with zeros, at the far end, and that serves the near end too
+        reach = 1 if boundary == "zero" else 2
+        lengths = [fast_length(n + reach * r) for n, r in zip(sides, radii, strict=True)]
+        offsets = [0] * dims if boundary == "zero" else radii
+        for axis, r in zip(axes, offsets, strict=True):
+            x = extended(x, axis, r, r, boundary)
     spectrum = torch.fft.rfftn(x, s=lengths, dim=axes)
     results = []
     for each in kernels:  # one at a time, so that memory does not grow with their number
@@ -183,7 +182,11 @@ def convolve_by_fft(x: Tensor, kernels: Sequence[Sequence[Tensor]], boundary: Bo
             place = (torch.arange(len(kernel), device=x.device) - len(kernel) // 2) % lengths[d]
             wrapped = kernel.new_zeros(lengths[d]).index_add(0, place, kernel)
             transfer = transfer[..., None] * (torch.fft.rfft(wrapped) if d == dims - 1 else torch.fft.fft(wrapped))
-        result = torch.fft.irfftn(spectrum * transfer, s=lengths, dim=axes)
+        if each is kernels[-1] and not (spectrum.requires_grad or transfer.requires_grad):
+            product = spectrum.mul_(transfer)  # nobody needs it any more, and fresh memory costs as much as the product
+        else:
+            product = spectrum * transfer
+        result = torch.fft.irfftn(product, s=lengths, dim=axes)
         results.append(result[(..., *(slice(o, o + n) for o, n in zip(offsets, sides, strict=True)))])
     return results
 
