@@ -69,7 +69,7 @@ class Attentive(nn.Module):
 
 def plain(pool):
     return nn.Sequential(
-        *(nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(inplace=True), pool),
+        *(nn.Conv2d(2, 4, 3, padding=1), nn.LeakyReLU(0.5, inplace=True), pool),  # also negative: padding is not 0
         *(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6), nn.ELU()),
         *(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Dropout(), nn.Linear(24, 5)),
     )
