@@ -12,7 +12,7 @@ from claimwise.lab.measurements import Curve, Exact, Matrix, Proportion
 from claimwise.lab.run import Hardware, Workspace, execute
 from claimwise.lab.stored import Stored
 from claimwise.papers import highway
-from claimwise.papers.highway import Deep, Digits, Routed, Study, Sweep, Thin, paper
+from claimwise.papers.highway import Best, Deep, Digits, Routed, Study, Sweep, Thin, paper
 from claimwise.vision import highway_network
 
 STUDY = Study("digits", examples=100, depth=4, searches=2, search_epochs=1, epochs=2, batch_size=50)
@@ -34,7 +34,7 @@ SETUPS = {
     "depth_20": replace(STUDY, depth=5),
     "depth_50": replace(STUDY, depth=6, search_epochs=2),
     "depth_100": replace(STUDY, depth=7),
-    "routed": ROUTED,
+    "routed": Best(replace(STUDY, depth=6, highway_width=8), early=2, probed=100, read=80, lesioned=60),
     "routed_objects": replace(ROUTED, dataset="cifar100_subset", probed=30),
     "bias_sweep": Sweep("digits", examples=100, depth=4, width=6, epochs=1),
     "two_hundred": DEEP,
@@ -92,7 +92,7 @@ def test_plans_keep_to_their_scales():
     for name, experiment in paper.experiments.items():
         assert name in SETUPS
         for scale, plan in experiment.plans.items():
-            dataset = getattr(plan.setup, "dataset", None)
+            dataset = getattr(getattr(plan.setup, "study", plan.setup), "dataset", None)
             assert dataset in ({"digits", None} if scale == "quick" else {"mnist", "cifar10", "cifar100_subset", None})
 
 
@@ -346,7 +346,7 @@ def test_the_bias_that_a_curve_is_read_at_is_swept(runs):
     for activation in ("relu", "tanh"):
         curve = runs["bias_sweep"].measurements[f"{activation}_log_loss"]
         assert isinstance(curve, Curve)
-        assert curve.x.tolist() == [-2, 0, 2]
+        assert curve.x.tolist() == [-4, 0, 2]
 
 
 def test_shapes_of_what_is_drawn(runs):
@@ -355,7 +355,9 @@ def test_shapes_of_what_is_drawn(runs):
         assert isinstance(measured[name], Matrix)
         assert measured[name].values.shape == (5, 8)
     assert measured["lesion_error"].x.tolist() == [1, 2, 3, 4, 5]
-    assert measured["bias_shift"].value == pytest.approx(measured["biases"].values.mean() + 2, abs=1e-5)
+    assert measured["bias_shift"].value == pytest.approx(
+        measured["biases"].values.mean() - measured["gate_bias"].value, abs=1e-5
+    )
     assert isinstance(measured["probe_accuracy"], Proportion)
     assert measured["probe_accuracy"].total == 80
 
