@@ -29,12 +29,12 @@ ENOUGH_DECREASE = 1e-4
 """Armijo's constant: a step is taken when it gains this share of what the gradient promises (SciPy's too)."""
 CURVATURE = 1e-10
 """Pairs with less curvature than this, relative to the squared change of gradient, teach nothing and are left out."""
-PULLS = 10
+PULLS = 14
 """Bisections of the line from x to what was found."""
 MOST_HALVINGS = 12
 """Steps tried along one direction before the search at this c ends where it is."""
-GEOMETRIC_STEPS = 20
-"""Values of c tried before the search for a bracket is given up: a factor of a million either way by default."""
+GEOMETRIC_STEPS = 12
+"""Values of c tried before the search for a bracket is given up: a factor of 4096 either way by default."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +127,7 @@ def box_lbfgs(
         The paper asks for the *minimum* c > 0 for which the minimiser is misclassified. That is a slip: a smaller c
         makes larger perturbations, so this takes the largest. Of all images that are evaluated on the way and reach
         the target the nearest is kept, and pulled straight back towards x as far as the target allows (by bisection,
-        to a thousandth), so it is never farther than the last minimiser: where the loss is not convex the minimiser
+        to a ten-thousandth), so it is never farther than the last minimiser: where the loss is not convex the minimiser
         can jump, as c grows, from beyond the boundary to r = 0. The paper does not say how it searches c: this starts
         at a quarter of the c beyond which standing still is a minimum. At r = 0, where the norm has no gradient, it
         is rounded off within a millionth of the image's scale.
@@ -242,15 +242,20 @@ class _Rows:
 
     index: Tensor
     """Place in the batch."""
+    alive: Tensor
+    """Whether the search goes on; a dead row is evaluated, to no effect, until rows are sorted out again."""
     target: Tensor
     x: Tensor  # (rows, m)
     point: Tensor  # (rows, m), the iterate x + r
-    slope: Tensor  # (rows, m), gradient of the loss there
+    gradient: Tensor  # (rows, m), of the objective there
     loss: Tensor
+    squares: Tensor
+    """Squared norm of r."""
     reached: Tensor
     start_point: Tensor  # (rows, m), where a search at a new c starts: the last minimiser that succeeded, at first x
-    start_slope: Tensor  # (rows, m)
+    start_slope: Tensor  # (rows, m), gradient of the loss there
     start_loss: Tensor
+    start_squares: Tensor
     direction: Tensor  # (rows, m)
     step: Tensor
     """Multiple of the direction that is tried."""
@@ -285,9 +290,10 @@ class _History:
     weights: Tensor  # (memory, rows): 1 / (step . change), or 0
     newest: int = -1
 
-    def push(self, step: Tensor, change: Tensor, weight: Tensor) -> None:
+    def next_pair(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Step, change and weight of the oldest pair, to be overwritten as the newest."""
         self.newest = (self.newest + 1) % len(self.steps)
-        self.steps[self.newest], self.changes[self.newest], self.weights[self.newest] = step, change, weight
+        return self.steps[self.newest], self.changes[self.newest], self.weights[self.newest]
 
     def keep(self, rows: Tensor) -> None:
         self.steps, self.changes = self.steps[:, rows], self.changes[:, rows]
@@ -347,15 +353,18 @@ def _minimised(evaluate: Evaluation, x: Tensor, target: Tensor, settings: _Setti
     zeros = torch.zeros_like(c)
     rows = _Rows(
         index=torch.arange(len(flat), device=x.device),
+        alive=torch.ones_like(reached),
         target=target,
         x=flat,
         point=flat,
-        slope=slope,
+        gradient=slope,
         loss=loss,
+        squares=zeros,
         reached=reached,
         start_point=flat,
         start_slope=slope,
         start_loss=loss,
+        start_squares=zeros,
         direction=torch.zeros_like(flat),
         step=torch.ones_like(c),
         curvature=loss.abs() / _dot(slope, slope),
@@ -369,24 +378,26 @@ def _minimised(evaluate: Evaluation, x: Tensor, target: Tensor, settings: _Setti
     rows.keep(searched)
     empty = flat.new_zeros(settings.memory, len(searched), flat.shape[1])
     history = _History(empty, empty.clone(), empty.new_zeros(settings.memory, len(searched)))
-    moved = torch.ones_like(rows.reached)  # rows that need a new direction
+    still = rows.index[:0]  # rows that keep their direction: their last step was rejected
     while len(rows.index):
-        _turn(rows, history, settings, scale, moved)
-        moved, settled = _advance(evaluate, rows, history, settings, scale, found)
+        _turn(rows, history, settings, still)
+        took, settled = _advance(evaluate, rows, history, settings, scale, found)
+        stays = ~(took | settled)
         if bool(settled.any()):
-            over = _next_c(rows, settled, settings, found)
-            moved |= settled
-            if bool(over.any()):
-                left = (~over).nonzero().squeeze(1)
+            _next_c(rows, settled.nonzero().squeeze(1), settings, scale, found)
+            left = rows.alive.nonzero().squeeze(1)
+            # To copy what is left each time that a row ends would cost more than to carry a few dead ones along.
+            if len(left) <= 0.9 * len(stays):
                 rows.keep(left)
                 history.keep(left)
-                moved = moved[left]
+                stays = stays[left]
+        still = stays.nonzero().squeeze(1)
     _pull_back(evaluate, flat, target, found)
     return found
 
 
 def _pull_back(evaluate: Evaluation, x: Tensor, target: Tensor, found: _Found) -> None:
-    """Shorten what was found along its own direction, to a thousandth, where the target allows."""
+    """Shorten what was found along its own direction, to a ten-thousandth, where the target allows."""
     rows = (found.squares.isfinite() & (found.squares > 0)).nonzero().squeeze(1)
     if len(rows) == 0:
         return
@@ -418,19 +429,19 @@ def _free(settings: _Settings, point: Tensor, gradient: Tensor) -> Tensor:
     """Coordinates that are not at a bound which the descent would cross."""
     if settings.bounds is None:
         return torch.ones_like(point, dtype=torch.bool)
-    low, high = settings.bounds
-    return ((point > low) | (gradient < 0)) & ((point < high) | (gradient > 0))
+    # A long step down the gradient, clipped: what it does not move is held by a bound.
+    return torch.sub(point, gradient, alpha=1e6).clamp_(*settings.bounds) != point
 
 
-def _turn(rows: _Rows, history: _History, settings: _Settings, scale: float, moved: Tensor) -> None:
-    """New directions for the rows that moved."""
-    r = rows.point - rows.x
-    _, factor = _penalty(settings, scale, _dot(r, r))
-    gradient = torch.addcmul(rows.slope, r, (rows.c * factor).unsqueeze(1))
-    free = _free(settings, rows.point, gradient)
-    direction = history.inverse_hessian_times(gradient, rows.curvature, free).neg_()
-    rows.direction = torch.where(moved.unsqueeze(1), direction, rows.direction)
-    rows.step = torch.where(moved, 1.0, rows.step)
+def _turn(rows: _Rows, history: _History, settings: _Settings, still: Tensor) -> None:
+    """New directions, except for the rows that stand still."""
+    free = _free(settings, rows.point, rows.gradient).to(rows.point.dtype)
+    direction = history.inverse_hessian_times(rows.gradient, rows.curvature, free).neg_()
+    # Rows by index: torch.where with one condition a row costs three times a product.
+    direction[still] = rows.direction[still]
+    rows.step, tried = torch.ones_like(rows.step), rows.step
+    rows.step[still] = tried[still]
+    rows.direction = direction
 
 
 def _advance(
@@ -441,38 +452,36 @@ def _advance(
     if settings.bounds is not None:
         trial.clamp_(*settings.bounds)
     loss, slope, reached = evaluate(trial, rows.target)
-    found.evaluations[rows.index] += 1
-    r, r_trial = rows.point - rows.x, trial - rows.x
-    squares = _dot(r_trial, r_trial)
-    finite = loss.isfinite() & slope.sum(1).isfinite()
-
-    nearer = reached & finite & (squares < found.squares[rows.index])
-    if bool(nearer.any()):
-        found.x_adv[rows.index[nearer]] = trial[nearer]
-        found.squares[rows.index[nearer]] = squares[nearer]
-
-    before, factor = _penalty(settings, scale, _dot(r, r))
-    after, factor_trial = _penalty(settings, scale, squares)
+    found.evaluations[rows.index] += rows.alive
+    r = trial - rows.x
+    squares = _dot(r, r)
+    before, _ = _penalty(settings, scale, rows.squares)
+    after, factor = _penalty(settings, scale, squares)
     objective, objective_trial = rows.c * before + rows.loss, rows.c * after + loss
-    gradient = torch.addcmul(rows.slope, r, (rows.c * factor).unsqueeze(1))
-    change = torch.addcmul(slope, r_trial, (rows.c * factor_trial).unsqueeze(1)).sub_(gradient)
-    step = trial - rows.point
-    promised = _dot(gradient, step)
+    gradient = slope.addcmul_(r, (rows.c * factor).unsqueeze(1))
+
+    step, change, weight = history.next_pair()
+    torch.sub(trial, rows.point, out=step)
+    torch.sub(gradient, rows.gradient, out=change)
+    promised, along, squared_change = _dot(rows.gradient, step), _dot(step, change), _dot(change, change)
+    finite = loss.isfinite() & squared_change.isfinite()
     gained = objective - objective_trial
     took = finite & (gained >= -ENOUGH_DECREASE * promised) & (gained >= 0) & (promised < 0)
-
-    along, squared_change = _dot(step, change), _dot(change, change)
     teaches = took & (along > CURVATURE * squared_change)
-    zero = torch.zeros_like(along)
-    if not bool(finite.all()):
-        change = torch.where(finite.unsqueeze(1), change, 0.0)
-    history.push(step, change, torch.where(teaches, 1 / along, zero))
+    weight.copy_(torch.where(teaches, 1 / along, 0.0))
     rows.curvature = torch.where(teaches, along / squared_change, rows.curvature)
+    if not bool(finite.all()):
+        change[~finite] = 0.0  # a weight of 0 does not silence NaN
 
-    column = took.unsqueeze(1)
-    rows.point = torch.where(column, trial, rows.point)
-    rows.slope = torch.where(column, slope, rows.slope)
+    nearer = (rows.alive & reached & finite & (squares < found.squares[rows.index])).nonzero().squeeze(1)
+    found.x_adv[rows.index[nearer]] = trial[nearer]
+    found.squares[rows.index[nearer]] = squares[nearer]
+
+    stays = (~took).nonzero().squeeze(1)
+    trial[stays], gradient[stays] = rows.point[stays], rows.gradient[stays]
+    rows.point, rows.gradient = trial, gradient
     rows.loss = torch.where(took, loss, rows.loss)
+    rows.squares = torch.where(took, squares, rows.squares)
     rows.reached = torch.where(took, reached, rows.reached)
     # Along the direction: the minimum of the parabola through value, slope and the value tried, within [0.1, 0.5].
     shrink = (promised / (2 * (promised + gained))).nan_to_num(0.5, 0.5, 0.5).clamp(0.1, 0.5)
@@ -481,36 +490,42 @@ def _advance(
     rows.asked += 1
     size = torch.maximum(objective.abs(), objective_trial.abs()).clamp_min(1.0)
     flat = took & (gained <= settings.tolerance * size)
-    settled = flat | (rows.halvings > MOST_HALVINGS) | (rows.asked >= settings.iterations)
-    return took, settled
+    ended = flat | (rows.halvings > MOST_HALVINGS) | (rows.asked >= settings.iterations)
+    return took, ended & rows.alive
 
 
-def _next_c(rows: _Rows, settled: Tensor, settings: _Settings, found: _Found) -> Tensor:
-    """Give the settled rows their next c and starting point; which rows' searches are over."""
-    succeeded, failed = settled & rows.reached, settled & ~rows.reached
-    open_before = (rows.c_low == 0) | rows.c_high.isinf()
-    rows.c_low = torch.where(succeeded, rows.c, rows.c_low)
-    rows.c_high = torch.where(failed, rows.c, rows.c_high)
-    found.c[rows.index[succeeded]] = rows.c[succeeded]
-    column = succeeded.unsqueeze(1)
-    rows.start_point = torch.where(column, rows.point, rows.start_point)
-    rows.start_slope = torch.where(column, rows.slope, rows.start_slope)
-    rows.start_loss = torch.where(succeeded, rows.loss, rows.start_loss)
+def _next_c(rows: _Rows, settled: Tensor, settings: _Settings, scale: float, found: _Found) -> None:
+    """Give the settled rows their next c and starting point, or end their searches."""
+    c, succeeded = rows.c[settled], rows.reached[settled]
+    low, high = rows.c_low[settled], rows.c_high[settled]
+    open_before = (low == 0) | high.isinf()
+    low, high = torch.where(succeeded, c, low), torch.where(succeeded, high, c)
+    rows.c_low[settled], rows.c_high[settled] = low, high
 
-    bracketed = (rows.c_low > 0) & rows.c_high.isfinite()
-    rows.tried = torch.where(settled, torch.where(bracketed & open_before, 0, rows.tried + 1), rows.tried)
-    over = settled & (rows.tried >= torch.where(bracketed, settings.bisections, GEOMETRIC_STEPS))
-    geometric = torch.where(succeeded, rows.c * settings.growth, rows.c / settings.growth)
-    rows.c = torch.where(settled, torch.where(bracketed, (rows.c_low * rows.c_high).sqrt(), geometric), rows.c)
+    good = settled[succeeded]
+    found.c[rows.index[good]] = rows.c[good]
+    _, factor = _penalty(settings, scale, rows.squares[good])
+    r = rows.point[good] - rows.x[good]
+    rows.start_slope[good] = torch.addcmul(rows.gradient[good], r, (rows.c[good] * factor).unsqueeze(1), value=-1)
+    rows.start_point[good], rows.start_loss[good] = rows.point[good], rows.loss[good]
+    rows.start_squares[good] = rows.squares[good]
 
-    column = settled.unsqueeze(1)
-    rows.point = torch.where(column, rows.start_point, rows.point)
-    rows.slope = torch.where(column, rows.start_slope, rows.slope)
-    rows.loss = torch.where(settled, rows.start_loss, rows.loss)
-    rows.reached = torch.where(settled, rows.c_low > 0, rows.reached)
-    rows.asked = torch.where(settled, 0, rows.asked)
-    rows.halvings = torch.where(settled, 0, rows.halvings)
-    return over
+    bracketed = (low > 0) & high.isfinite()
+    tried = torch.where(bracketed & open_before, 0, rows.tried[settled] + 1)
+    rows.tried[settled] = tried
+    rows.alive[settled] = tried < torch.where(bracketed, settings.bisections, GEOMETRIC_STEPS)
+    geometric = torch.where(succeeded, c * settings.growth, c / settings.growth)
+    c = torch.where(bracketed, (low * high).sqrt(), geometric)
+    rows.c[settled] = c
+
+    rows.point[settled], rows.loss[settled] = rows.start_point[settled], rows.start_loss[settled]
+    rows.squares[settled] = rows.start_squares[settled]
+    _, factor = _penalty(settings, scale, rows.squares[settled])
+    r = rows.point[settled] - rows.x[settled]
+    rows.gradient[settled] = torch.addcmul(rows.start_slope[settled], r, (c * factor).unsqueeze(1))
+    rows.reached[settled] = low > 0
+    rows.asked[settled] = 0
+    rows.halvings[settled] = 0
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
