@@ -193,7 +193,7 @@ def random_network(setup: Propagation, parametric: bool) -> nn.Sequential:
 
 
 @paper.experiment(
-    quick=Plan(Propagation(channels=256, kernel=1, examples=16, draws=2), seeds=5),
+    quick=Plan(Propagation(channels=256, kernel=1, examples=16, draws=1), seeds=10),
     small=Plan(Propagation(), seeds=10),
 )
 def propagation(run: Run, setup: Propagation) -> Measurements:
@@ -202,14 +202,13 @@ def propagation(run: Run, setup: Propagation) -> Measurements:
     position = () if setup.kernel == 1 else (setup.side, setup.side)
     x = torch.randn(setup.examples, setup.channels, *position, generator=run.generator("inputs")).to(run.device)
     for name, (scheme, parametric) in SCHEMES.items():
-        model = random_network(setup, parametric).to(run.device)
+        model = random_network(setup, parametric)
         weights, towards = run.generator(f"weights of {name}"), run.generator(f"gradients of {name}")
         squares = np.zeros((2, setup.layers))
         for _ in range(setup.draws):
-            cpu = random_network(setup, parametric)
-            initialise_weights(cpu, scheme, slope=0.25 if parametric else 0.0, generator=weights)  # type: ignore[arg-type]
-            model.load_state_dict(cpu.state_dict())
-            measured = signal_propagation(model, x, generator=towards).measured
+            model.cpu()  # where the generators draw
+            initialise_weights(model, scheme, slope=0.25 if parametric else 0.0, generator=weights)  # type: ignore[arg-type]
+            measured = signal_propagation(model.to(run.device), x, generator=towards).measured
             squares[0] += np.square(measured.activation_std) / setup.draws
             squares[1] += np.square(measured.gradient_std) / setup.draws
         layers = np.arange(1, setup.layers + 1)
@@ -231,7 +230,8 @@ def propagation(run: Run, setup: Propagation) -> Measurements:
 # 64 images takes 96 ms (30 layers), 67 ms (22), 38 ms (14), about 35 ms (14 layers of growing width, and 9 layers for
 # the rectifiers). 400 steps of 30 and 14 layers from two starts are 107 s a seed, 9 min for five; 450 of 22 layers from
 # two starts 60 s a seed, 3 min for three; 300 of two nets for the two fans 21 s, 2 min for five; 250 of five rectifiers
-# 44 s, 4 min for five. That is 18; random networks take seconds.
+# 44 s, 4 min for five. That is 18; random networks take seconds. `quick` has no training to a result: in a first run
+# its 30 layers were at 1.8 nats after the 120 steps that fit, too few to tell; what it looks at is the first gradient.
 
 
 @dataclass(frozen=True)
@@ -376,25 +376,14 @@ def from_both_starts(run: Run, setup: Deep) -> Measurements:
             losses = train(run, setup, model, x, y, name)
             found |= learned(losses, model, tests, labels, name)
             found[f"{name}_steps"] = steps_until(losses, STARTED)
-            found[f"{name}_gradient_ratio"] = before.gradient_std[0] / before.gradient_std[-1]
+            found[f"{name}_gradient_ratio"] = float(np.log10(before.gradient_std[0] / before.gradient_std[-1]))
     return found
 
 
 @paper.experiment(
     quick=Plan(
-        Deep(
-            "digits",
-            (30,),
-            channels=64,
-            convolutional=False,
-            first=(8, 8),
-            hidden=64,
-            images=1280,
-            epochs=6,
-            learning_rate=0.03,
-            tests=360,
-        ),
-        seeds=3,
+        Deep("digits", (30,), channels=64, convolutional=False, first=(8, 8), hidden=64, images=1280, tests=360),
+        seeds=5,
     ),
     small=Plan(Deep(), seeds=5),
 )
@@ -713,7 +702,7 @@ paper.claim(
     fidelity=ALWAYS_EXACT,
 )
 MEASURED = {
-    "quick": "fully connected layers of 256 units; 2 networks a seed",
+    "quick": "fully connected layers of 256 units; one network a seed",
     "small": "random networks of 64 channels on maps of 8 × 8 whose opposite edges meet; 5 networks a seed",
 }
 paper.claim(
@@ -827,8 +816,7 @@ paper.claim(
     differences=DEEP_DIFFERS.format(convolutions=11, steps=400) + ", long before either has settled",
 )
 DEEP_AT = {
-    "quick": "digits of 8 × 8 pixels; one convolution and 29 fully connected layers of 64 units; 120 steps of 64 "
-    "images",
+    "quick": "digits of 8 × 8 pixels; one convolution and 29 fully connected layers of 64 units",
     "small": DEEP_DIFFERS.format(convolutions=27, steps=400),
 }
 paper.claim(
@@ -838,8 +826,8 @@ paper.claim(
     where="section 2.2, figure 3",
     holds=all_of(deep["he_30_loss"] < GUESSING / 2, deep["xavier_30_loss"] > 0.95 * GUESSING),
     because="half of what guessing costs is convergence under way; within a twentieth of it nothing was learned",
-    fidelity={"quick": STAND_IN, "small": STAND_IN},
-    differences=DEEP_AT,
+    fidelity=ON_STAND_IN,
+    differences=DEEP_AT["small"],
 )
 paper.claim(
     "the-stall-is-a-vanished-gradient",
@@ -847,8 +835,8 @@ paper.claim(
     says="Before the first step, the gradient that reaches the first layer is of the size of the last one's with He's "
     "weights, and gone with Xavier's.",
     where="section 2.2",
-    holds=all_of(deep["he_30_gradient_ratio"] > 1e-2, deep["xavier_30_gradient_ratio"] < 1e-3),
-    because="theory says 1 and 2 to the -14.5 or 4e-5; borders and chance take a factor of some units from either",
+    holds=all_of(deep["he_30_gradient_ratio"] > -2, deep["xavier_30_gradient_ratio"] < -3),
+    because="log10 of the ratio: theory says 0 and -4.4; borders and chance take a factor of some units from either",
     fidelity={"quick": STAND_IN, "small": STAND_IN},
     differences=DEEP_AT,
 )
