@@ -473,8 +473,9 @@ def best_of_search(run: Run, setup: Study, kind: Kind, data: Data) -> dict[str, 
         tried.append((loss_after(model, x, y), k, draw, model, losses))
     best, _, draw, model, losses = min(tried, key=lambda trial: trial[:2])
     if setup.epochs != setup.search_epochs:
-        model, losses = trained(draw, setup.epochs, f"{kind}-best")
-        best = loss_after(model, x, y)
+        longer, losses = trained(draw, setup.epochs, f"{kind}-best")
+        if (reached := loss_after(longer, x, y)) <= best:  # else it diverged later than the trial ended
+            best, model = reached, longer
     run.save(kind, model)
     return {
         f"{kind}_loss": best,
@@ -1494,11 +1495,13 @@ def training_curves(results: Results) -> Any:
 
 def heat(fig: Any, axes: Any, values: np.ndarray, title: str, label: str, **scale: Any) -> None:
     """Layers downwards, units across."""
+    from matplotlib.ticker import MaxNLocator
+
     layers, units = values.shape
     image = axes.imshow(values, aspect="auto", extent=(0.5, units + 0.5, layers + 0.5, 0.5), **scale)
     axes.set(title=title, xlabel="unit")
     axes.grid(visible=False)
-    fig.colorbar(image, ax=axes, location="bottom", shrink=0.9, label=label)
+    fig.colorbar(image, ax=axes, location="bottom", shrink=0.9, label=label, ticks=MaxNLocator(3))
 
 
 @paper.figure(
@@ -1513,13 +1516,13 @@ def gate_activity(results: Results) -> Any:
     stored = results[routed]
     fig, panels = figure(6.6, 4.0, columns=3, sharey=True)
     start = float(stored["gate_bias"][0])
-    biases = stored["biases"][0]
-    reach = float(np.abs(biases - start).max())
-    heat(
-        fig, panels[0], biases, "biases", f"b (began at {start:g})", cmap="RdBu", vmin=start - reach, vmax=start + reach
-    )
-    heat(fig, panels[1], stored["gate_activity"][0], "mean gates", "mean of T", vmin=0, vmax=1)
-    heat(fig, panels[2], stored["gates_of_one"][0], "gates of one image", "T", vmin=0, vmax=1)
+    moved_by = stored["biases"][0] - start
+    reach = float(np.abs(moved_by).max()) or 1.0
+    one, mean = stored["gates_of_one"][0], stored["gate_activity"][0]
+    top = float(max(one.max(), mean.max()))
+    heat(fig, panels[0], moved_by, "biases", f"change of b from {start:.3g}", cmap="RdBu", vmin=-reach, vmax=reach)
+    heat(fig, panels[1], mean, "mean gates", "mean of T", vmin=0, vmax=top)
+    heat(fig, panels[2], one, "gates of one image", "T", vmin=0, vmax=top)
     panels[0].set(ylabel="highway layer")
     return fig
 
