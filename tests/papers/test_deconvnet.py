@@ -92,16 +92,17 @@ def test_purity_counts_the_commonest_class():
     images = torch.linspace(0.1, 1, 30).reshape(30, 1, 1, 1).expand(-1, -1, 4, 4).contiguous()
     labels = torch.zeros(30, dtype=torch.long)
     labels[-6:] = 1
-    assert paper.purity(model, "relu1", images, labels).tolist() == pytest.approx([6 / 9])
+    leaders = paper.leading(model, ["relu1"], images, size=7)["relu1"]
+    assert leaders.tolist() == [list(range(29, 20, -1))]
+    assert paper.purity(labels, leaders) == pytest.approx(6 / 9)
+    nn.init.zeros_(model[0][0].weight)
+    assert paper.leading(model, ["relu1"], images)["relu1"].shape == (0, 9), "a dead map has no leaders"
 
 
 def test_pairs_alike_among_nine():
-    model = nn.Sequential()
-    model.add_module("one", nn.Conv2d(1, 1, 1, bias=False))
-    nn.init.ones_(model[0].weight)
-    images = torch.linspace(0.1, 1, 9).reshape(9, 1, 1, 1).expand(-1, -1, 4, 4).contiguous()
     animal = torch.tensor([True] * 6 + [False] * 3)
-    assert paper.alike_pairs(model, "one", images, animal).tolist() == pytest.approx([(6 * 5 + 3 * 2) / 72])
+    leaders = torch.stack([torch.arange(9), torch.zeros(9, dtype=torch.long)])
+    assert paper.alike_pairs(animal, leaders).tolist() == pytest.approx([(6 * 5 + 3 * 2) / 72, 1])
 
 
 def test_places_of_the_patch():
