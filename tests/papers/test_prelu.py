@@ -82,7 +82,7 @@ def test_note_has_its_four_parts():
 
 
 def test_steps_that_the_claims_speak_of_are_those_of_the_plans():
-    for name, steps in (("deep", 400), ("twenty_two", 450), ("fans", 300), ("rectifiers", 250)):
+    for name, steps in (("deep", 500), ("twenty_two", 450), ("fans", 300), ("rectifiers", 250)):
         setup = paper.experiments[name].plans["small"].setup
         assert setup.images * setup.epochs == steps * setup.batch_size
         for claim in paper.claims.values():
@@ -100,6 +100,8 @@ def test_points_and_steps_until_a_loss():
     assert prelu.points(np.append(losses, 9.0)).tolist() == [2.0, 1.6, 1.4, 0.5]
     assert prelu.steps_until(losses, 1.5) == 30
     assert prelu.steps_until(losses, 2.5) == 10
+    with pytest.raises(ValueError, match="at least 10 steps make a curve, got 9"):
+        prelu.points(losses[:9])
     assert prelu.steps_until(losses, 0.1) == 50  # never: one point more than there are
 
 
