@@ -344,11 +344,11 @@ for kind, what in (("sobel", "Sobel's masks"), ("gabor", "Gabor functions"), ("r
 class Sizes:
     """Layers whose parameters are counted."""
 
-    layers: int = 50
+    layers: int = 25
     """Random layers."""
 
 
-@paper.experiment(quick=Plan(Sizes(), seeds=1), small=Plan(Sizes(2_000), seeds=1))
+@paper.experiment(quick=Plan(Sizes(), seeds=1), small=Plan(Sizes(200), seeds=1))
 def counts(run: Run, setup: Sizes) -> Measurements:
     """Formulas against the layers themselves."""
     rng = run.rng("sizes")
@@ -457,7 +457,7 @@ class Sharing:
 
 
 @paper.experiment(
-    quick=Plan(Sharing(Trained("digits", 720, epochs=8, batch_size=144, learning_rate=0.01, channels=16), 64), seeds=5),
+    quick=Plan(Sharing(Trained("digits", 720, epochs=5, batch_size=144, learning_rate=0.01, channels=16), 64), seeds=5),
     small=Plan(Sharing(), seeds=5),
 )
 def sharing(run: Run, setup: Sharing) -> Measurements:
@@ -827,7 +827,7 @@ class Shifts:
     """Largest shift, in pixels; in each of four directions."""
 
 
-DIGITS = Trained("digits", 720, epochs=5, batch_size=72, learning_rate=0.01, channels=6)
+DIGITS = Trained("digits", 720, epochs=5, batch_size=72, learning_rate=0.01, channels=4)
 
 
 @paper.experiment(quick=Plan(Shifts(DIGITS, 2, 2), seeds=3), small=Plan(Shifts(), seeds=5))
@@ -855,7 +855,7 @@ def pooling(run: Run, setup: Shifts) -> Measurements:
 
 
 MOVED = {
-    "quick": "digits of 8 x 8 pixels with a margin of 2 for images in general; 6 and 12 channels, shifts of 1 and "
+    "quick": "digits of 8 x 8 pixels with a margin of 2 for images in general; 4 and 8 channels, shifts of 1 and "
     "2 pixels",
     "small": "5,000 images of MNIST, 6 passes, 8 and 16 channels, shifts of 1 to 4 pixels; the notes name neither data "
     "nor network",
@@ -1123,7 +1123,8 @@ TWO_STAGES = {
     "quick": "digits of 8 x 8 pixels in place of the paper's 16 x 16; two stages of 12 and 24 planes in place of three "
     "of 24; layers learn in turn; the class is read off the last C-cells by the nearest class mean, which has labels",
     "small": "MNIST, shrunk to 16 x 16, in place of five drawn digits; two stages of 24 and 48 planes in place of "
-    "three of 24; layers learn in turn; the class is read off the last C-cells by the nearest class mean, which has labels",
+    "three of 24; layers learn in turn; the class is read off the last C-cells by the nearest class mean, which has "
+    "labels",
 }
 paper.claim(
     "neocognitron-recognises-shifted-digits",
@@ -1182,7 +1183,7 @@ def strip(results: Results) -> Any:
     side = round((flat.shape[1] / colours) ** 0.5)
     pictures = [row.reshape(side, side, colours) if colours == 3 else row.reshape(side, side) for row in flat]
     titles = [f"σ = {name}" if float(name) else "as it is" for name in stored.rows("strip")]
-    return image_grid(pictures, titles, columns=len(pictures), size=0.9)
+    return image_grid(pictures, titles, columns=len(pictures), size=0.8)
 
 
 @paper.figure(
@@ -1264,7 +1265,7 @@ def first_layers(results: Results) -> Any:
         flat = cast(Matrix, stored.measurements[0][f"{kind}_kernels"]).values
         drawn += [k.reshape(3, 5, 5).transpose(1, 2, 0) / np.abs(k).max() for k in flat]
         rows.append(f"{kind}\n{100 * stored[f'{kind}_error'].mean():.1f} % wrong")
-    return image_grid(drawn, columns=16, limits=(-1, 1), row_titles=rows, size=0.3)
+    return image_grid(drawn, columns=16, limits=(-1, 1), row_titles=rows, size=0.2)
 
 
 @paper.figure(
@@ -1304,4 +1305,4 @@ def first_stage(results: Results) -> Any:
 
     flat = cast(Matrix, results[neocognitron].measurements[0]["features"]).values
     side = round(flat.shape[1] ** 0.5)
-    return image_grid([row.reshape(side, side) for row in flat], columns=12, limits=None, size=0.45)
+    return image_grid([row.reshape(side, side) for row in flat], columns=12, limits=None, size=0.4)
