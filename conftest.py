@@ -26,9 +26,8 @@ checking = types.ModuleType("claimwise_checking")
 checking.checked = beartype(conf=BeartypeConf(is_pep484_tower=True))  # type: ignore[attr-defined]
 sys.modules[checking.__name__] = checking
 
-install_import_hook(
-    ["claimwise.adversarial", "claimwise.explain", "claimwise.layers", "claimwise.vision", "claimwise.causal"], "claimwise_checking.checked"
-).__enter__()
+TOPICS = ["claimwise.adversarial", "claimwise.causal", "claimwise.explain", "claimwise.layers", "claimwise.vision"]
+install_import_hook(TOPICS, "claimwise_checking.checked").__enter__()
 
 _documents = Sybil(parsers=[PythonCodeBlockParser(), SkipParser()], patterns=["README.md", "docs/*.md"])
 _docstrings = Sybil(

@@ -323,7 +323,7 @@ def test_a_run_tells_the_time_of_all_its_sessions_and_leaves_no_checkpoints(tmp_
     (kept,) = tmp_path.rglob("checkpoints/*")
     started = time.perf_counter()
     finished = execute(net, Setup(), 0, space)
-    assert 0.4 <= time.perf_counter() - started
+    assert time.perf_counter() - started >= 0.4
     assert 1.0 <= finished.seconds < 1.0 + time.perf_counter() - started
     assert not kept.exists()
 
