@@ -1,4 +1,4 @@
-"""Papers of a test's own, written to its folder."""
+"""Papers of a test's own, written to its folder; compilation anew in each file."""
 
 import secrets
 import sys
@@ -45,6 +45,13 @@ def _write(folder: Path, body: str, key: str | None = None) -> Path:
             f"@misc{{{key},\n  title = {{Paper {key}}},\n  author = {{Author, Ann}},\n  year = 2026,\n}}\n\n"
         )
     return module
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiles_afresh() -> None:
+    """What other files compiled does not count here: torch.compile skips code that it has compiled eight times."""
+    if "torch._dynamo" in sys.modules:
+        sys.modules["torch._dynamo"].reset()
 
 
 @pytest.fixture(scope="session")
