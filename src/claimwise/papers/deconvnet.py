@@ -49,7 +49,6 @@ shows to be the object. Depth, not any one layer, is what the ablation finds ind
 - The notes' "11×11→7×7, stride 2" leaves out that the second layer takes over the stride: it is 2 there as well.
 """
 
-import copy
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -520,21 +519,23 @@ def inside(run: Run, setup: Inside) -> Measurements:
 
 
 def outside_the_field(model: nn.Module, images: Tensor) -> int:
-    """Maps of layers 1 to 3 whose reconstruction has energy, beyond rounding, outside of what the unit sees.
-
-    In double precision: where positive and negative weights nearly cancel, the rounding of single precision is no small
-    part of a weak reconstruction.
-    """
+    """Maps of layers 1 to 3 whose reconstruction has energy, beyond rounding, outside of what the unit sees."""
     count = 0
-    model, images = copy.deepcopy(model).double(), images.double()
     for layer in ("relu1", "relu2", "relu3"):
-        found = strongest_activations(model, layer, images, k=1)
+        found = strongest_activations(model, layer, images, k=1, reconstruct=False)
         alive = found.values[:, 0] > 0
-        whole = deconvnet(model, layer, images[found.images[alive, 0]], unit=found.units[alive])
-        assert found.reconstructions is not None
-        within = found.reconstructions[alive, 0].square().flatten(1).sum(1)
-        energy = whole.square().flatten(1).sum(1)
-        count += int((energy - within > 1e-5 * energy).sum())
+        whole = deconvnet(
+            model, layer, images[found.images[alive, 0]], unit=found.units[alive], position=found.positions[alive, 0]
+        )
+        first = found.corners[alive, 0]  # (maps, 2), row and column; the field may begin outside of the image
+        seen = []
+        for axis, length in enumerate(whole.shape[2:]):
+            place = torch.arange(length, device=whole.device)
+            start = first[:, axis, None].to(whole.device)
+            seen.append((place >= start) & (place < start + found.patches.shape[-2 + axis]))
+        outside = ~(seen[0][:, None, :, None] & seen[1][:, None, None, :])
+        energy = whole.double().square()
+        count += int(((energy * outside).sum((1, 2, 3)) > 1e-10 * energy.sum((1, 2, 3))).sum())
     return count
 
 
