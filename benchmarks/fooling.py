@@ -314,9 +314,16 @@ def one_at_a_time(
     return generation
 
 
+def neat_image(network: Network, places: list[tuple[float, ...]]) -> np.ndarray:
+    """What neat-python makes of a network, pixel by pixel."""
+    peer = as_neat(network)
+    return np.array([min(abs(peer.activate(place)[0]), 1.0) for place in places]).reshape(SIDE, SIDE)
+
+
 def generations() -> list[Row]:
     rows = []
     coordinates = pixels()
+    places = list(zip(*(part.tolist() for part in coordinates), strict=True))
     for model_name, model in (("softmax regression", softmax_regression()), ("LeNet", lenet())):
         model.eval()
         score = class_probabilities(model)
@@ -358,6 +365,12 @@ def generations() -> list[Row]:
                 cppn,
                 "genome at a time, NumPy over pixels",
                 one_at_a_time(networks, score, network_pair, lambda network: network.image(coordinates)),
+            ),
+            (
+                "CPPN",
+                cppn,
+                "genome at a time, rendered by neat-python",
+                one_at_a_time(networks, score, network_pair, lambda network: neat_image(network, places)),
             ),
         ]
         for encoding_name, encoding, peer_name, theirs in peers:
