@@ -95,10 +95,9 @@ paper = Paper("deconvnet")
 # An ImageNet network of another architecture (SqueezeNet 1.1) and 1,000 of its images are.
 #
 # Budget of `small`, divided before its verdicts were seen: 25 minutes of one core, 1,500 s. Measured on one seed of a
-# first division: the network 53 s, at five seeds 265 s; what is inside it 14 s, at five 70 s; eight variants at 7,000
-# images 215 s, so at 5,000 155 s, at three seeds 465 s; coarse and fine first layers 43 s, at three 130 s; two bounds 42
-# s, at three 125 s. Reckoned from their parts: pasted objects 30 s, at five 150 s; transfer 80 s, at three 240 s;
-# SqueezeNet 100 s, once. That is 1,545 s.
+# first division, in seconds a seed: the network 53, at five seeds 265; what is inside it 14, at five 70; eight variants
+# at 7,000 images 215, so at 5,000 155, at three seeds 465; coarse and fine first layers 43, at three 130; two bounds 42,
+# at three 125; pasted objects 27, at five 135; transfer 70, at three 210; SqueezeNet 75, once. That is 1,475 s.
 
 
 @dataclass(frozen=True)
