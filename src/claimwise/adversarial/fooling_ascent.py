@@ -26,7 +26,7 @@ class Ascent:
     """What :func:`fooling_ascent` returns."""
 
     images: Tensor
-    """(batch, *shape): for each class the image of the highest probability on the way."""
+    """``(batch, *shape)``: for each class the image of the highest probability on the way."""
     confidence: Float[Tensor, " batch"]
     """Probability of its class for each of them."""
     history: Float[Tensor, "evaluations batch"]

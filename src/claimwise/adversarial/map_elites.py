@@ -28,7 +28,7 @@ class Elites:
     genomes: Genomes
     """Class by class."""
     images: Tensor
-    """(classes, *shape)."""
+    """``(classes, *shape)``."""
     confidence: Float[Tensor, " classes"]
     """What the score gives each champion for its own class."""
     history: Float[Tensor, "generations classes"]
