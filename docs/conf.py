@@ -29,6 +29,6 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
-suppress_warnings = ["myst.header", "myst.xref_missing"]
+suppress_warnings = ["myst.header", "myst.xref_missing", "ref.python"]  # axis names in shapes read as references
 
 paper_pages.write(Path(__file__).parent / "papers", Path(__file__).parents[1] / "results")
