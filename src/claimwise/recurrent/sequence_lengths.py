@@ -1,0 +1,66 @@
+"""Sequences of different lengths in one padded batch: their lengths checked, and which steps are theirs."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+Lengths = Sequence[int] | Tensor
+
+
+def checked_sequences(
+    name: str, what: str, sequences: Tensor, features: int, lengths: Lengths | None = None
+) -> tuple[Tensor, Int[Tensor, " batch"] | None]:
+    """Refuse what is no (batch, time, features) of finite numbers, and lengths that do not fit it.
+
+    Returns the sequences with 0 for padding, so that whatever stands there reaches neither a result nor a gradient, and
+    the lengths on the CPU, where packing wants them.
+    """
+    if not isinstance(sequences, Tensor):
+        raise TypeError(f"{name}: {what} must be a torch.Tensor, got {type(sequences).__name__}; use torch.as_tensor")
+    if not sequences.is_floating_point():
+        raise TypeError(
+            f"{name}: {what} must be floating point, got {sequences.dtype}; embed class numbers, or use F.one_hot and "
+            ".float()"
+        )
+    if sequences.ndim != 3 or sequences.shape[2] != features:
+        raise ValueError(
+            f"{name}: {what} must be sequences of {features} features, (batch, time, {features}) in batch-first order, "
+            f"got {tuple(sequences.shape)}"
+        )
+    batch, time, _ = sequences.shape
+    if time == 0:
+        raise ValueError(f"{name}: {what} must have at least one step, got shape {tuple(sequences.shape)}")
+    found = None
+    if lengths is not None:
+        found = _checked_lengths(name, lengths, batch, time)
+        sequences = sequences.masked_fill(~valid_steps(found, time, sequences.device).unsqueeze(2), 0)
+    # Where a graph is being compiled, a look at the values would break it.
+    if not torch.compiler.is_compiling() and not bool(sequences.detach().isfinite().all()):
+        raise ValueError(f"{name}: {what} must be finite, got NaN or infinite values; clean the batch first")
+    return sequences, found
+
+
+def _checked_lengths(name: str, lengths: Lengths, batch: int, time: int) -> Int[Tensor, " batch"]:
+    found = torch.as_tensor(lengths)
+    if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
+        raise TypeError(f"{name}: lengths must be integers, numbers of steps, got {found.dtype}")
+    if found.shape != (batch,):
+        raise ValueError(
+            f"{name}: lengths must be one number of steps a sequence, shape ({batch},), got shape {tuple(found.shape)}"
+        )
+    found = found.detach().to("cpu", torch.int64)
+    if torch.compiler.is_compiling():
+        return found
+    if batch and not 1 <= int(found.min()) <= int(found.max()) <= time:
+        raise ValueError(
+            f"{name}: lengths must be from 1 to the {time} steps of the batch, got {found.tolist()}; "
+            "leave empty sequences out, and pad to the longest"
+        )
+    return found
+
+
+def valid_steps(lengths: Int[Tensor, " batch"], time: int, device: torch.device) -> Bool[Tensor, "batch time"]:
+    """True where a step belongs to its sequence, False where it is padding."""
+    return torch.arange(time, device=device) < lengths.to(device).unsqueeze(1)
