@@ -1,5 +1,17 @@
 """Recurrent networks: the LSTM and its variants, GRU, plain and gated-feedback networks, their gradients over time."""
 
+from claimwise.recurrent.gate_activity import (
+    gate_activity,
+)
+from claimwise.recurrent.gru import (
+    GRU,
+)
+from claimwise.recurrent.lstm import (
+    LSTM,
+)
+from claimwise.recurrent.rnn import (
+    RNN,
+)
 from claimwise.recurrent.structures import (
     EncoderDecoder,
     ManyToMany,
@@ -7,11 +19,21 @@ from claimwise.recurrent.structures import (
     OneToMany,
     OneToOne,
 )
+from claimwise.recurrent.variants import (
+    LSTM_VARIANTS,
+    LSTMVariant,
+)
 
 __all__ = [
+    "GRU",
+    "LSTM",
+    "LSTM_VARIANTS",
+    "RNN",
     "EncoderDecoder",
+    "LSTMVariant",
     "ManyToMany",
     "ManyToOne",
     "OneToMany",
     "OneToOne",
+    "gate_activity",
 ]
