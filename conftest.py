@@ -26,7 +26,16 @@ checking = types.ModuleType("claimwise_checking")
 checking.checked = beartype(conf=BeartypeConf(is_pep484_tower=True))  # type: ignore[attr-defined]
 sys.modules[checking.__name__] = checking
 
-TOPICS = ["claimwise.adversarial", "claimwise.causal", "claimwise.explain", "claimwise.layers", "claimwise.vision"]
+TOPICS = [
+    "claimwise.adversarial",
+    "claimwise.causal",
+    "claimwise.doors",
+    "claimwise.explain",
+    "claimwise.layers",
+    "claimwise.recurrent",
+    "claimwise.undisturbed",
+    "claimwise.vision",
+]
 install_import_hook(TOPICS, "claimwise_checking.checked").__enter__()
 
 _documents = Sybil(parsers=[PythonCodeBlockParser(), SkipParser()], patterns=["README.md", "docs/*.md"])

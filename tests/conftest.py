@@ -1,4 +1,4 @@
-"""Papers of a test's own, written to its folder; compilation anew in each file."""
+"""Papers of a test's own, written to its folder; compilation anew in each file; library calls without type checks."""
 
 import secrets
 import sys
@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import jaxtyping
 import pytest
 
 PAPER_HEAD = '''"""A paper of a test.
@@ -52,6 +53,15 @@ def compiles_afresh() -> None:
     """What other files compiled does not count here: torch.compile skips code that it has compiled eight times."""
     if "torch._dynamo" in sys.modules:
         sys.modules["torch._dynamo"].reset()
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Without run-time type checks, so that a function's own doors are what refuses."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 @pytest.fixture(scope="session")

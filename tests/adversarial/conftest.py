@@ -1,18 +1,6 @@
-from collections.abc import Iterator
-
-import jaxtyping
 import pytest
 import torch
 from torch import nn
-
-
-@pytest.fixture
-def unchecked() -> Iterator[None]:
-    """Without run-time type checks, so that a function's own doors are what refuses."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 @pytest.fixture

@@ -472,6 +472,32 @@ def test_a_setup_says_its_threads(tmp_path):
         Plan(Wide(threads=0))
 
 
+def test_a_shared_run_has_the_threads_of_its_own_setup(tmp_path):
+    """Whoever asks for it, it is one run."""
+    wide = Paper("wide")
+
+    @dataclass(frozen=True)
+    class Plain:
+        size: int = 1
+
+    @dataclass(frozen=True)
+    class Wide:
+        threads: int = 2
+
+    @wide.experiment(quick=Plan(Plain()))
+    def source(run, setup):
+        return {"threads": Exact(torch.get_num_threads())}
+
+    @wide.experiment(quick=Plan(Wide()))
+    def net(run, setup):
+        return {"shared": run.needs(source, Plain()).measurements["threads"], "own": Exact(torch.get_num_threads())}
+
+    workspace = Workspace(tmp_path)
+    measured = execute(net, Wide(), 0, workspace).measurements
+    assert (measured["shared"].value, measured["own"].value) == (1, 2)
+    assert find(source, Plain(), 0, workspace, Hardware()) is not None
+
+
 def test_nothing_else_is_in_the_identity():
     assert set(called()) == {
         "experiment",

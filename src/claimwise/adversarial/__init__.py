@@ -34,7 +34,7 @@ from claimwise.adversarial.rbf import RBFClassifier, rbf_loss
 from claimwise.adversarial.rubbish import RubbishError, fooling_images, rubbish, rubbish_error
 from claimwise.adversarial.transfer import Agreement, TransferMatrix, agreement_on_mistakes, transfer_matrix
 from claimwise.adversarial.transfer_study import TransferStudy, transfer_study
-from claimwise.adversarial.undisturbed import undisturbed
+from claimwise.undisturbed import undisturbed
 
 __all__ = [
     "AdversarialObjective",

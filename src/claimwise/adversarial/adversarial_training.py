@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from claimwise.adversarial.doors import Bounds
 from claimwise.adversarial.fast_gradient_sign import Loss, fgsm
-from claimwise.adversarial.undisturbed import Mode
+from claimwise.doors import Bounds
+from claimwise.undisturbed import Mode
 
 
 class AdversarialObjective:

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from claimwise.adversarial.doors import Bounds, check_batch, check_labels, check_logits
-from claimwise.adversarial.undisturbed import Mode, undisturbed
+from claimwise.doors import Bounds, check_batch, check_labels, check_logits
+from claimwise.undisturbed import Mode, undisturbed
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 TargetRule = Literal["likeliest", "random", "nearest"]

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from claimwise.adversarial.doors import Bounds, check_batch, check_logits
-from claimwise.adversarial.undisturbed import Mode, undisturbed
+from claimwise.doors import Bounds, check_batch, check_logits
+from claimwise.undisturbed import Mode, undisturbed
 
 
 def logits_along(

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from claimwise.adversarial.doors import Bounds, Epsilon, check_batch, check_epsilon, check_labels, check_logits
-from claimwise.adversarial.undisturbed import Mode, undisturbed
+from claimwise.doors import Bounds, Epsilon, check_batch, check_epsilon, check_labels, check_logits
+from claimwise.undisturbed import Mode, undisturbed
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from claimwise.adversarial.doors import Bounds, check_batch, check_labels, check_logits
 from claimwise.adversarial.genomes import check_count, check_rate
-from claimwise.adversarial.undisturbed import Mode, undisturbed
+from claimwise.doors import Bounds, check_batch, check_labels, check_logits
+from claimwise.undisturbed import Mode, undisturbed
 
 Objective = Literal["probability", "log-probability", "logit"]
 

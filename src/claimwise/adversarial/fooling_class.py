@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from claimwise.adversarial.doors import check_batch, check_labels
 from claimwise.adversarial.genomes import check_count
+from claimwise.doors import check_batch, check_labels
 
 
 def add_fooling_class(

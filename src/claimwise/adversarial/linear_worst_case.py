@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from claimwise.adversarial.doors import Epsilon, check_batch, check_epsilon, check_labels
+from claimwise.doors import Epsilon, check_batch, check_epsilon, check_labels
 
 
 class LinearWorstCase(NamedTuple):

@@ -16,7 +16,6 @@ from jaxtyping import Float
 from torch import Tensor, fx, nn
 
 from claimwise.adversarial.contrast_normalisation import ContrastNormalisation
-from claimwise.adversarial.doors import check_batch
 from claimwise.adversarial.maxout import Maxout, MaxoutConv2d
 from claimwise.adversarial.operator_norms import (
     AdaptiveAveragePooling,
@@ -26,7 +25,8 @@ from claimwise.adversarial.operator_norms import (
     TransposedConvolution,
     operator_norm,
 )
-from claimwise.adversarial.undisturbed import Mode, undisturbed
+from claimwise.doors import check_batch
+from claimwise.undisturbed import Mode, undisturbed
 
 FEW_OUTPUTS = 32
 """Up to so many outputs, the whole Jacobian costs less than the products of a power iteration."""

@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from claimwise.adversarial.doors import check_logits
 from claimwise.adversarial.genomes import Encoding, Genomes, check_count, join, take, uniform
 from claimwise.adversarial.mistakes import softmax
-from claimwise.adversarial.undisturbed import Mode, undisturbed
+from claimwise.doors import check_logits
+from claimwise.undisturbed import Mode, undisturbed
 
 Score = Callable[[Tensor], Tensor]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from claimwise.adversarial.doors import check_labels, check_logits
+from claimwise.doors import check_labels, check_logits
 
 
 def softmax(logits: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from claimwise.adversarial.doors import Bounds, Epsilon, check_batch, check_epsilon
+from claimwise.doors import Bounds, Epsilon, check_batch, check_epsilon
 
 
 def sign_noise(

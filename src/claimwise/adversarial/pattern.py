@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from claimwise.adversarial.doors import check_batch
+from claimwise.doors import check_batch
 
 
 def mirror_symmetry(images: Float[Tensor, "batch *channels height width"]) -> Float[Tensor, "batch 2"]:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from claimwise.adversarial.doors import check_labels
+from claimwise.doors import check_labels
 
 
 class RBFClassifier(nn.Module):

@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from claimwise.adversarial.doors import Epsilon, check_batch, check_logits
 from claimwise.adversarial.fast_gradient_sign import Loss, fgsm
 from claimwise.adversarial.mistakes import softmax
-from claimwise.adversarial.undisturbed import Mode, undisturbed
+from claimwise.doors import Epsilon, check_batch, check_logits
+from claimwise.undisturbed import Mode, undisturbed
 
 
 def rubbish(

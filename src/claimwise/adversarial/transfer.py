@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from claimwise.adversarial.doors import check_batch, check_labels
 from claimwise.adversarial.mistakes import mistakes, softmax
-from claimwise.adversarial.undisturbed import Mode, undisturbed
+from claimwise.doors import check_batch, check_labels
+from claimwise.undisturbed import Mode, undisturbed
 
 Model = Callable[[Tensor], Tensor]
 Attack = Callable[[Model, Tensor, Tensor], Tensor]

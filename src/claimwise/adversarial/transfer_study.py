@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from claimwise.adversarial.doors import Bounds, check_batch, check_labels
 from claimwise.adversarial.mistakes import mistakes
 from claimwise.adversarial.transfer import Attack, Model
-from claimwise.adversarial.undisturbed import Mode, undisturbed
+from claimwise.doors import Bounds, check_batch, check_labels
+from claimwise.undisturbed import Mode, undisturbed
 
 
 @dataclass(frozen=True, eq=False)

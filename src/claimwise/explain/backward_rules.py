@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from claimwise.adversarial.doors import check_batch
-from claimwise.adversarial.undisturbed import Mode
+from claimwise.doors import check_batch
 from claimwise.explain.layers_by_name import Layer, record
+from claimwise.undisturbed import Mode
 
 RULES: dict[str, Callable[[Tensor, Tensor], Tensor] | None] = {
     "gradient": None,

@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from claimwise.adversarial.doors import check_batch
-from claimwise.adversarial.undisturbed import Mode
+from claimwise.doors import check_batch
 from claimwise.explain.layers_by_name import Layer, record
 from claimwise.explain.occlusion import check_fill
+from claimwise.undisturbed import Mode
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,9 +7,9 @@ https://arxiv.org/abs/1311.2901, section 2.1 and figure 1.
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from claimwise.adversarial.undisturbed import Mode
 from claimwise.explain.backward_rules import send_back
 from claimwise.explain.layers_by_name import Layer
+from claimwise.undisturbed import Mode
 
 
 def deconvnet(

@@ -9,9 +9,9 @@ https://arxiv.org/abs/1412.6806, section 3.4 and figure 1. How the three ways ba
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from claimwise.adversarial.undisturbed import Mode
 from claimwise.explain.backward_rules import send_back
 from claimwise.explain.layers_by_name import Layer
+from claimwise.undisturbed import Mode
 
 
 def gradient_saliency(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from claimwise.adversarial.undisturbed import Mode, undisturbed
+from claimwise.undisturbed import Mode, undisturbed
 
 Layer = str | nn.Module
 

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from claimwise.adversarial.doors import Bounds, check_batch
-from claimwise.adversarial.undisturbed import Mode, undisturbed
+from claimwise.doors import Bounds, check_batch
 from claimwise.explain.layers_by_name import Layer, find_layer, record
+from claimwise.undisturbed import Mode, undisturbed
 
 
 @dataclass(frozen=True, eq=False)

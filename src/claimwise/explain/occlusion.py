@@ -7,6 +7,7 @@ https://arxiv.org/abs/1311.2901
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -15,14 +16,16 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from claimwise.adversarial.doors import check_batch, check_labels, check_logits
-from claimwise.adversarial.mistakes import softmax
-from claimwise.adversarial.undisturbed import Mode, undisturbed
+from claimwise.doors import check_batch, check_labels, check_logits
 from claimwise.explain.layers_by_name import Layer, find_layer
 from claimwise.explain.windowed_recomputation import Tape, UntraceableError, record_tape, replay, whole_map
+from claimwise.undisturbed import Mode, undisturbed
 
 AT_ONCE = 2**23
 """Numbers in the largest map of all the occluded images that are computed at once (32 MiB of float32)."""
+
+
+softmax = partial(torch.softmax, dim=-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +130,7 @@ def occlusion(
         feature_map: Which map of the layer (its second dimension), one for all images or one each; by default the one
             that is strongest in the unchanged image, as in the paper.
         call: Which call of a layer that runs several times in a pass, from 0.
-        probabilities: From logits to probabilities.
+        probabilities: From logits to probabilities; by default softmax.
         mode: ``"as-is"`` runs the model in the modes it has, and restores nothing.
 
     Shape:

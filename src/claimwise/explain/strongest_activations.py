@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from claimwise.adversarial.doors import check_batch
-from claimwise.adversarial.undisturbed import Mode
+from claimwise.doors import check_batch
 from claimwise.explain.deconvnet import deconvnet
 from claimwise.explain.layers_by_name import Layer, find_layer, record
+from claimwise.undisturbed import Mode
 from claimwise.vision.receptive_field import ReceptiveField, receptive_field
 
 

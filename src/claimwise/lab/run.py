@@ -174,6 +174,7 @@ def _digest(value: Any) -> str:
 
 def base_identity(experiment: Experiment, setup: Any, seed: int, hardware: Hardware) -> dict[str, Any]:
     """Everything that determines a run's numbers and is known before it starts."""
+    hardware = hardware.of(setup)
     several = {"devices": hardware.devices} if hardware.devices > 1 else {}
     return {
         "experiment": experiment.address,
@@ -380,7 +381,9 @@ class Run:
         self.experiment = experiment
         self.setup = setup
         self.seed = seed
-        self.hardware = hardware
+        self.asked = hardware
+        """What was asked for; shared runs are made on it, each with its own setup's threads."""
+        self.hardware = hardware.of(setup)
         self.workspace = workspace
         self.ranks = ranks
         """This process among those that compute the run, where there are several."""
@@ -431,7 +434,7 @@ class Run:
         states = loops.random_states()  # the other run draws from the same global generators
         spent = self._journal.stopwatch.read()
         try:
-            finished = self._first(lambda: execute(experiment, setup, self.seed, self.workspace, self.hardware))
+            finished = self._first(lambda: execute(experiment, setup, self.seed, self.workspace, self.asked))
         finally:
             loops.set_random_states(states)
         self._journal.stopwatch.set(spent)
@@ -653,7 +656,7 @@ def _usable(folder: Path, workspace: Workspace) -> bool:
 
 def find(experiment: Experiment, setup: Any, seed: int, workspace: Workspace, hardware: Hardware) -> FinishedRun | None:
     """The finished run of this identity with the inputs of now, if there is one."""
-    identity = base_identity(experiment, setup, seed, hardware.of(setup))
+    identity = base_identity(experiment, setup, seed, hardware)
     parent = workspace.runs / experiment.collection.key / experiment.name
     for folder in _slots(parent, f"seed{seed}-{_digest(identity)[:16]}"):
         finished = _finished(folder)
@@ -678,7 +681,7 @@ def execute(
     Raises:
         ExperimentBroke: if the experiment raises; everything that it had kept stays in its folder.
     """
-    hardware = (hardware or Hardware()).of(setup)
+    hardware = hardware or Hardware()
     identity = base_identity(experiment, setup, seed, hardware)
     parent = workspace.runs / experiment.collection.key / experiment.name
     stem = f"seed{seed}-{_digest(identity)[:16]}"
@@ -749,12 +752,12 @@ def _execute_in(
     run = Run(experiment, setup, seed, hardware, workspace, folder)
     if (folder / "config.json").exists():  # resumed: its checkpoints stand on what it had read
         run.inputs = read_json(folder / "inputs.json")
-    write_json(folder / "environment.json", environment(hardware))
+    write_json(folder / "environment.json", environment(run.hardware))
     run._keep_inputs()
     write_json(folder / "config.json", {"identity": identity, "module": experiment.collection.module})
     (folder / "error.txt").unlink(missing_ok=True)
     try:
-        if hardware.devices == 1:
+        if run.hardware.devices == 1:
             measurements, seconds, cpu_seconds = _compute(run)
         else:
             measurements, seconds, cpu_seconds = _compute_together(run)
@@ -806,7 +809,7 @@ def _compute_together(run: Run) -> tuple[dict[str, Measurement], float, float]:
             (experiment.collection.module, experiment.name),
             run.setup,
             run.seed,
-            run.hardware,
+            run.asked,
             replace(run.workspace, progress=_silent),  # progress may hold what no other process can have
             run.folder,
             torch.get_default_dtype(),

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from claimwise.adversarial.undisturbed import undisturbed
+from claimwise.undisturbed import undisturbed
 
 Activation = Literal["relu", "tanh"]
 Carry = Literal["coupled", "free"]

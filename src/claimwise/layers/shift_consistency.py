@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from claimwise.adversarial.doors import check_batch, check_labels, check_logits
-from claimwise.adversarial.undisturbed import Mode, undisturbed
+from claimwise.doors import check_batch, check_labels, check_logits
 from claimwise.layers.separable_convolution import BOUNDARIES, Boundary, extended
+from claimwise.undisturbed import Mode, undisturbed
 
 
 def shifted(

@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from claimwise.adversarial.undisturbed import Mode, undisturbed
 from claimwise.layers.prelu import PReLU
 from claimwise.layers.rectifier_initialisation import WEIGHTED, Scheme, initial_std
 from claimwise.layers.rectifier_initialisation import Mode as Fan
+from claimwise.undisturbed import Mode, undisturbed
 
 Activation = Literal["relu", "leaky", "prelu", "linear", "tanh", "sigmoid"]
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)

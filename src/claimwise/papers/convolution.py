@@ -95,27 +95,13 @@ from claimwise.layers import (
     sobel,
     sobel_kernels,
 )
+from claimwise.papers.shared.images import images_of
 from claimwise.vision import receptive_field
 
 paper = Paper("convolution")
 
 IDENTITY = {"quick": EXACT, "small": EXACT}
 ALL = {"quick": STAND_IN, "small": REDUCED}
-Batches = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Training images and labels, test images and labels; images (examples, channels, height, width) in [0, 1]."""
-
-
-def batches(run: Run, dataset: str, examples: int = 0, tested: int = 0, margin: int = 0) -> Batches:
-    """A data set of images on the run's device, with so many black pixels around each."""
-    data = run.data(dataset)
-
-    def split(name: str, count: int) -> tuple[Tensor, Tensor]:
-        pixels, labels = data[name]["x"][: count or None], data[name]["y"][: count or None]
-        x = torch.tensor(pixels, dtype=torch.float32) / (255.0 if pixels.dtype == np.uint8 else 1.0)
-        x = x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2).contiguous()
-        return F.pad(x, [margin] * 4).to(run.device), torch.tensor(labels, dtype=torch.long).to(run.device)
-
-    return *split("train", examples), *split("test", tested)
 
 
 def parameters(model: nn.Module) -> int:
@@ -292,7 +278,7 @@ FIRST = ("learned", "sobel", "gabor", "random")
 @paper.experiment(small=Plan(Trained("cifar10", 10_000, 5_000, epochs=8, learning_rate=0.002, channels=16), seeds=5))
 def kernels(run: Run, setup: Trained) -> Measurements:
     """A small network on colour images whose first layer is learned, or frozen at kernels made by hand or by chance."""
-    x, y, x_test, y_test = batches(run, setup.dataset, setup.examples, setup.tested)
+    x, y, x_test, y_test = images_of(run, setup.dataset, setup.examples, setup.tested)
     measured: dict[str, Any] = {}
     for kind in FIRST:
         model = nn.Sequential(
@@ -463,7 +449,7 @@ class Sharing:
 def sharing(run: Run, setup: Sharing) -> Measurements:
     """Errors of each, and their numbers of parameters."""
     how = setup.training
-    x, y, x_test, y_test = batches(run, how.dataset, how.examples, how.tested)
+    x, y, x_test, y_test = images_of(run, how.dataset, how.examples, how.tested)
     measured: dict[str, Any] = {}
     for name, model in networks(x.shape[-1], how.channels, setup.hidden).items():
         trained(run, model, x, y, how, name)
@@ -751,7 +737,7 @@ class Pictures:
 @paper.experiment(quick=Plan(Pictures("digits", 100), seeds=1), small=Plan(Pictures(), seeds=1))
 def smoothness(run: Run, setup: Pictures) -> Measurements:
     """Total variation and the energy of high frequencies by scale."""
-    _, _, x, _ = batches(run, setup.dataset, 1, setup.pictures)
+    _, _, x, _ = images_of(run, setup.dataset, 1, setup.pictures)
     x = x.double()
     sigmas = [0.25, 0.5, 1.0, 2.0, 4.0, 8.0]
     levels = torch.stack([x, *scale_space(x, sigmas, kernel="discrete").unbind(-3)])  # (scales, pictures, c, h, w)
@@ -834,7 +820,8 @@ DIGITS = Trained("digits", 0, epochs=5, batch_size=72, learning_rate=0.01, chann
 def pooling(run: Run, setup: Shifts) -> Measurements:
     """Error, and consistency under shifts, of each kind of pooling."""
     how = setup.training
-    x, y, x_test, y_test = batches(run, how.dataset, how.examples, how.tested, setup.margin)
+    x, y, x_test, y_test = images_of(run, how.dataset, how.examples, how.tested)
+    x, x_test = (F.pad(images, [setup.margin] * 4) for images in (x, x_test))  # black pixels around each
     measured: dict[str, Any] = {}
     distances = range(1, setup.farthest + 1)
     directions = ((1, 0), (-1, 0), (0, 1), (0, -1))
@@ -1084,7 +1071,7 @@ def class_specificity(cells: Tensor, y: Tensor) -> float:
 )
 def neocognitron(run: Run, setup: Fukushima) -> Measurements:
     """Layers organise themselves without labels; an image is of the class whose mean answer is nearest in angle."""
-    x, y, x_test, y_test = batches(run, setup.dataset, setup.labelled, setup.tested)
+    x, y, x_test, y_test = images_of(run, setup.dataset, setup.labelled, setup.tested)
     if x.shape[-1] != setup.side:
         x, x_test = (F.interpolate(images, (setup.side, setup.side), mode="area") for images in (x, x_test))
     x, x_test = (F.pad(images, [setup.margin] * 4) for images in (x, x_test))

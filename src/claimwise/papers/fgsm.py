@@ -103,11 +103,9 @@ from claimwise.lab import (
     equal,
     ordered,
 )
+from claimwise.papers.shared.images import images_of
 
 paper = Paper("fgsm")
-
-Batches = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Training inputs and labels, test inputs and labels; inputs (examples, features) in [0, 1]."""
 
 # Settings ------------------------------------------------------------------------------------------------------------
 #
@@ -314,19 +312,6 @@ Planned anew after a first run: from weights within ±.005 such networks had har
 # Data and training ---------------------------------------------------------------------------------------------------
 
 
-def batches(run: Run, dataset: str, examples: int = 0) -> Batches:
-    """A data set of grey images as flat vectors in [0, 1] on the run's device."""
-    data = run.data(dataset)
-
-    def split(name: str, count: int | None) -> tuple[Tensor, Tensor]:
-        pixels, labels = data[name]["x"][:count], data[name]["y"][:count]
-        scale = 255.0 if pixels.dtype == np.uint8 else 1.0
-        x = torch.tensor(pixels, dtype=torch.float32).flatten(1) / scale
-        return x.to(run.device), torch.tensor(labels, dtype=torch.long).to(run.device)
-
-    return *split("train", examples or None), *split("test", None)
-
-
 def cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(model(x), y)
 
@@ -501,7 +486,7 @@ def first_layer(model: nn.Sequential, count: int = 6) -> dict[str, Any]:
 )
 def linear(run: Run, setup: Linear) -> Measurements:
     """Logistic regression on two digits, where the attack is exact."""
-    x, y, x_test, y_test = batches(run, setup.dataset)
+    x, y, x_test, y_test = images_of(run, setup.dataset, flat=True)
     negative, positive = setup.digits
 
     def two(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -566,7 +551,7 @@ def penalty(epsilon: float) -> dict[str, Exact]:
 )
 def shallow(run: Run, setup: Shallow) -> Measurements:
     """Softmax regression and radial basis functions, attacked, and shown rubbish."""
-    x, y, x_test, y_test = batches(run, setup.dataset)
+    x, y, x_test, y_test = images_of(run, setup.dataset, flat=True)
     softmax = nn.Linear(x.shape[1], 10).to(run.device)
     run.fit(
         softmax,
@@ -611,7 +596,7 @@ def shallow(run: Run, setup: Shallow) -> Measurements:
 )
 def maxout(run: Run, setup: Recipe) -> Measurements:
     """A maxout network with dropout, trained on clean images: the network that the paper attacks."""
-    x, y, x_test, y_test = batches(run, setup.dataset, setup.examples)
+    x, y, x_test, y_test = images_of(run, setup.dataset, setup.examples, flat=True)
     model = train(run, setup, x, y)
     run.save("model", model)
     shaken = sign_noise(x_test, epsilon=setup.epsilon, bounds=None, generator=run.generator("noise"))
@@ -640,7 +625,7 @@ def maxout(run: Run, setup: Recipe) -> Measurements:
 )
 def hardened(run: Run, setup: Recipe) -> Measurements:
     """The same network, adversarially trained."""
-    x, y, x_test, y_test = batches(run, setup.dataset, setup.examples)
+    x, y, x_test, y_test = images_of(run, setup.dataset, setup.examples, flat=True)
     model = train(run, setup, x, y, AdversarialObjective(epsilon=setup.epsilon, alpha=0.5, bounds=None))
     run.save("model", model)
     return {
@@ -657,7 +642,7 @@ def hardened(run: Run, setup: Recipe) -> Measurements:
 )
 def noise_trained(run: Run, setup: Recipe) -> Measurements:
     """The same network trained on noisy images, of either kind of noise, and attacked."""
-    x, y, x_test, y_test = batches(run, setup.dataset, setup.examples)
+    x, y, x_test, y_test = images_of(run, setup.dataset, setup.examples, flat=True)
     measured: dict[str, Any] = {}
     for name, noise in (("sign", sign_noise), ("uniform", uniform_noise)):
 
@@ -678,7 +663,7 @@ def noise_trained(run: Run, setup: Recipe) -> Measurements:
 )
 def transfer(run: Run, setup: Pairs) -> Measurements:
     """Each model's adversarial examples shown to each other model."""
-    _, _, x, y = batches(run, setup.recipe.dataset)
+    _, _, x, y = images_of(run, setup.recipe.dataset, flat=True)
     models: dict[str, nn.Module] = {name: network(setup.recipe, x.shape[1]) for name in ("maxout", "hardened")}
     for name, experiment in (("maxout", maxout), ("hardened", hardened)):
         models[name].load_state_dict(run.needs(experiment, setup.recipe).load("model"))
@@ -730,7 +715,7 @@ class Vote(nn.Module):
 def ensemble(run: Run, setup: Ensemble) -> Measurements:
     """Maxout networks that vote, attacked as a whole and through one of them."""
     recipe = setup.recipe
-    x, y, x_test, y_test = batches(run, recipe.dataset, recipe.examples)
+    x, y, x_test, y_test = images_of(run, recipe.dataset, recipe.examples, flat=True)
     vote = Vote([train(run, recipe, x, y, name=f"member{k}") for k in range(setup.members)]).eval()
     through_one = fgsm(vote.members[0], x_test, y_test, epsilon=recipe.epsilon, bounds=None)
     return {
@@ -742,7 +727,7 @@ def ensemble(run: Run, setup: Ensemble) -> Measurements:
 @paper.experiment(small=Plan(FEW, seeds=5), paper=Plan(Recipe(), seeds=5, cost="about 2 h of one core a seed"))
 def l1_decay(run: Run, setup: Recipe) -> Measurements:
     """The same network with L1 decay on its first layer, of three strengths and none."""
-    x, y, x_test, y_test = batches(run, setup.dataset, setup.examples)
+    x, y, x_test, y_test = images_of(run, setup.dataset, setup.examples, flat=True)
     measured: dict[str, Any] = {}
     for name, strength in (("none", 0.0), ("weak", 2.5e-5), ("medium", 2.5e-4), ("strong", 2.5e-3)):
 
@@ -758,7 +743,7 @@ def l1_decay(run: Run, setup: Recipe) -> Measurements:
 @paper.experiment(small=Plan(FEW, seeds=5), paper=Plan(Recipe(), seeds=5, cost="about 30 min of one core a seed"))
 def sigmoid_top(run: Run, setup: Recipe) -> Measurements:
     """The same network with ten independent sigmoids in the place of the softmax, shown rubbish."""
-    x, y, x_test, y_test = batches(run, setup.dataset, setup.examples)
+    x, y, x_test, y_test = images_of(run, setup.dataset, setup.examples, flat=True)
 
     def independent(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(model(x), F.one_hot(y, 10).float(), reduction="sum") / len(x)
@@ -857,7 +842,7 @@ def hidden(run: Run, setup: Hidden) -> Measurements:
     """Adversarial training at the input, at the first hidden layer or at the last, for two kinds of unit."""
     # No plan for `small`: in a first run on 20,000 examples for 4 epochs the sigmoid networks did not learn (87 % error
     # when a hidden layer was perturbed), and to compare networks that have not learned says nothing of regularising.
-    x, y, x_test, y_test = batches(run, setup.dataset, setup.examples)
+    x, y, x_test, y_test = images_of(run, setup.dataset, setup.examples, flat=True)
     measured: dict[str, Any] = {}
     for kind, unit in (("sigmoid", nn.Sigmoid), ("rectifier", nn.ReLU)):
         for place, depth in (("input", 0), ("first", 2), ("last", 4)):
@@ -893,7 +878,7 @@ def hidden(run: Run, setup: Hidden) -> Measurements:
 def large(run: Run, setup: Large) -> Measurements:
     """A wide network stopped by its adversarial validation error, then retrained on all data; and its plain twin."""
     recipe = setup.recipe
-    x, y, x_test, y_test = batches(run, recipe.dataset, recipe.examples)
+    x, y, x_test, y_test = images_of(run, recipe.dataset, recipe.examples, flat=True)
     adversarial = AdversarialObjective(epsilon=recipe.epsilon, alpha=0.5, bounds=None)
     measured: dict[str, Any] = {}
     for name, objective in (("plain", cross_entropy), ("adversarial", adversarial)):

@@ -95,6 +95,7 @@ from claimwise.lab import (
     between,
 )
 from claimwise.lab.paper import Experiment
+from claimwise.papers.shared.images import Images, images_of
 from claimwise.vision import SQUEEZENET_PREPROCESSING, LeNet, SqueezeNet, load_nguyen_lenet
 
 paper = Paper("fooling")
@@ -279,27 +280,6 @@ QUICK = Victim(Attack(60, 40), TINY, reference=360, neighbours=5)
 SMALL = Victim(Attack(), BRIEF)
 
 # Data, networks and training ------------------------------------------------------------------------------------------
-
-
-class Images(NamedTuple):
-    """A data set on the run's device; images (n, channels, side, side) in [0, 1]."""
-
-    x: Tensor
-    y: Tensor
-    x_test: Tensor
-    y_test: Tensor
-
-
-def images_of(run: Run, dataset: str, examples: int = 0) -> Images:
-    data = run.data(dataset)
-
-    def split(name: str, count: int | None) -> tuple[Tensor, Tensor]:
-        pixels, labels = data[name]["x"][:count], data[name]["y"][:count]
-        x = torch.tensor(pixels, dtype=torch.float32) / (255.0 if pixels.dtype == np.uint8 else 1.0)
-        x = x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2).contiguous()
-        return x.to(run.device), torch.tensor(labels, dtype=torch.long).to(run.device)
-
-    return Images(*split("train", examples or None), *split("test", None))
 
 
 def cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:

@@ -78,6 +78,7 @@ from claimwise.lab import (
     trend,
 )
 from claimwise.layers import HighwayConv2d, HighwayLinear, HighwayStack, count_highway_layers, lesioned, routing
+from claimwise.papers.shared.images import Images, images_of
 from claimwise.vision import (
     convolutional_highway_network,
     convolutional_plain_network,
@@ -88,8 +89,6 @@ from claimwise.vision import (
 
 paper = Paper("highway")
 
-Data = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Training inputs and labels, test inputs and labels."""
 Blocks = tuple[tuple[int, int], ...]
 """(channels, layers) of each block of a convolutional network."""
 
@@ -320,19 +319,6 @@ THINNER = Thin(
 # Data and training ---------------------------------------------------------------------------------------------------
 
 
-def batches(run: Run, dataset: str, examples: int = 0, tested: int = 0) -> Data:
-    """A data set of images in [0, 1], channels first (grey images have one), on the run's device."""
-    data = run.data(dataset)
-
-    def split(name: str, count: int | None) -> tuple[Tensor, Tensor]:
-        pixels, labels = data[name]["x"][:count], data[name]["y"][:count]
-        x = torch.tensor(pixels, dtype=torch.float32) / (255.0 if pixels.dtype == np.uint8 else 1.0)
-        x = x.unsqueeze(1) if x.ndim == 3 else x.permute(0, 3, 1, 2)
-        return x.contiguous().to(run.device), torch.tensor(labels, dtype=torch.long).to(run.device)
-
-    return *split("train", examples or None), *split("test", tested or None)
-
-
 def cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(model(x), y)
 
@@ -431,7 +417,7 @@ def epochs_to(losses: Sequence[float], target: float) -> float:
     return float(len(losses) + 1)
 
 
-def best_of_search(run: Run, setup: Study, kind: Kind, data: Data) -> dict[str, Any]:
+def best_of_search(run: Run, setup: Study, kind: Kind, data: Images) -> dict[str, Any]:
     """Tries every draw, keeps the one of lowest final training loss, and trains with it."""
     x, y, x_test, y_test = data
     features = x[0].numel()
@@ -492,7 +478,7 @@ def best_of_search(run: Run, setup: Study, kind: Kind, data: Data) -> dict[str, 
 
 
 def study(run: Run, setup: Study) -> Measurements:
-    data = batches(run, setup.dataset, setup.examples)
+    data = images_of(run, setup.dataset, setup.examples)
     measured: dict[str, Any] = {}
     for kind in ("plain", "highway"):
         measured |= best_of_search(run, setup, kind, data)  # type: ignore[arg-type]
@@ -568,7 +554,7 @@ def correlation(a: Tensor, b: Tensor) -> float:
     return float(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]).double())[0, 1])
 
 
-def read_gates(model: nn.Module, setup: Routed | Best, data: Data) -> dict[str, Any]:
+def read_gates(model: nn.Module, setup: Routed | Best, data: Images) -> dict[str, Any]:
     """What the gates do: how open, how selective, how class-dependent, and what passes through."""
     x, y, x_test, y_test = data
     x_read, y_read = x_test[: setup.read], y_test[: setup.read]
@@ -626,7 +612,7 @@ def lesions(model: nn.Module, setup: Routed | Best, x: Tensor, y: Tensor) -> dic
     }
 
 
-def looked_into(model: nn.Module, setup: Routed | Best, data: Data, gate_bias: float) -> dict[str, Any]:
+def looked_into(model: nn.Module, setup: Routed | Best, data: Images, gate_bias: float) -> dict[str, Any]:
     """All that is measured of a trained highway network whose gates began at a bias."""
     x, y, x_test, y_test = data
     (stack,) = (module for module in model.modules() if isinstance(module, HighwayStack))
@@ -652,7 +638,7 @@ def looked_into(model: nn.Module, setup: Routed | Best, data: Data, gate_bias: f
 def routed(run: Run, setup: Best) -> Measurements:
     """The best highway network of 50 layers on MNIST, read and lesioned."""
     study = setup.study
-    data = batches(run, study.dataset, study.examples)
+    data = images_of(run, study.dataset, study.examples)
     found = run.needs(depth_50, study)
     rectifies, gate_bias = (found.measurements[f"highway_{name}"] for name in ("rectifies", "gate_bias"))
     assert isinstance(rectifies, Value)
@@ -673,7 +659,7 @@ def routed(run: Run, setup: Best) -> Measurements:
 )
 def routed_objects(run: Run, setup: Routed) -> Measurements:
     """A highway network of 50 layers on CIFAR-100, trained, read and lesioned."""
-    data = batches(run, setup.dataset, setup.examples)
+    data = images_of(run, setup.dataset, setup.examples)
     x, y, _, _ = data
     model = highway_network(
         x[0].numel(),
@@ -703,7 +689,7 @@ def routed_objects(run: Run, setup: Routed) -> Measurements:
 )
 def bias_sweep(run: Run, setup: Sweep) -> Measurements:
     """Highway networks of 50 layers from three initial biases of their gates, for rectifiers and for tanh."""
-    x, y, _, _ = batches(run, setup.dataset, setup.examples)
+    x, y, _, _ = images_of(run, setup.dataset, setup.examples)
     measured: dict[str, Any] = {}
     for activation in ("relu", "tanh"):
         found = []
@@ -756,7 +742,7 @@ def nine_hundred(run: Run, setup: Deep) -> Measurements:
 
 
 def very_deep(run: Run, setup: Deep) -> Measurements:
-    x, y, x_test, y_test = batches(run, setup.dataset, setup.examples)
+    x, y, x_test, y_test = images_of(run, setup.dataset, setup.examples)
     model = highway_network(
         x[0].numel(),
         int(y.max()) + 1,
@@ -809,7 +795,7 @@ def identities(run: Run, setup: Counts) -> Measurements:
 
 
 def read_digits(run: Run, setup: Digits) -> Measurements:
-    x, y, x_test, y_test = batches(run, setup.dataset, setup.examples)
+    x, y, x_test, y_test = images_of(run, setup.dataset, setup.examples)
     model = convolutional_highway_network(
         [(setup.width, 3)] * 3,
         image_size=x.shape[-1],
@@ -871,7 +857,7 @@ def moved(shift: int) -> Callable[..., tuple[Tensor, ...]] | None:
     return transform if shift else None
 
 
-def thin_network(run: Run, setup: Thin, kind: Kind, data: Data, label: str = "") -> dict[str, Any]:
+def thin_network(run: Run, setup: Thin, kind: Kind, data: Images, label: str = "") -> dict[str, Any]:
     """The network of a kind, trained with each step size; what the one of lowest training loss does."""
     x, y, x_test, y_test = data
     mean, std = x.mean((0, 2, 3), keepdim=True), x.std((0, 2, 3), keepdim=True)
@@ -920,7 +906,7 @@ def thin_network(run: Run, setup: Thin, kind: Kind, data: Data, label: str = "")
 )
 def thin(run: Run, setup: Thin) -> Measurements:
     """Highway A, and a plain network of as many layers and parameters, on CIFAR-10."""
-    data = batches(run, setup.dataset, setup.examples, setup.tested)
+    data = images_of(run, setup.dataset, setup.examples, setup.tested)
     return {**thin_network(run, setup, "plain", data), **thin_network(run, setup, "highway", data)}
 
 
@@ -931,13 +917,13 @@ C_BLOCKS: Blocks = ((32, 11), (48, 11), (64, 9))
 @paper.experiment(paper=Plan(Thin(highway_blocks=B_BLOCKS), seeds=5, cost="about 12 h on one GPU a seed"))
 def highway_b(run: Run, setup: Thin) -> Measurements:
     """Highway B on CIFAR-10: 19 layers."""
-    return thin_network(run, setup, "highway", batches(run, setup.dataset, setup.examples, setup.tested))
+    return thin_network(run, setup, "highway", images_of(run, setup.dataset, setup.examples, setup.tested))
 
 
 @paper.experiment(paper=Plan(Thin(highway_blocks=C_BLOCKS), seeds=5, cost="about 12 h on one GPU a seed"))
 def highway_c(run: Run, setup: Thin) -> Measurements:
     """Highway C on CIFAR-10: 32 layers."""
-    return thin_network(run, setup, "highway", batches(run, setup.dataset, setup.examples, setup.tested))
+    return thin_network(run, setup, "highway", images_of(run, setup.dataset, setup.examples, setup.tested))
 
 
 @paper.experiment(
@@ -945,7 +931,7 @@ def highway_c(run: Run, setup: Thin) -> Measurements:
 )
 def augmented(run: Run, setup: Thin) -> Measurements:
     """The network of 19 layers on CIFAR-10 with shifted and mirrored images."""
-    return thin_network(run, setup, "highway", batches(run, setup.dataset, setup.examples, setup.tested))
+    return thin_network(run, setup, "highway", images_of(run, setup.dataset, setup.examples, setup.tested))
 
 
 @paper.experiment(
@@ -953,7 +939,7 @@ def augmented(run: Run, setup: Thin) -> Measurements:
 )
 def without_hints(run: Run, setup: Thin) -> Measurements:
     """Plain convolutional networks of about 250,000 parameters, with 5 convolutions and with 11."""
-    data = batches(run, setup.dataset, setup.examples, setup.tested)
+    data = images_of(run, setup.dataset, setup.examples, setup.tested)
     shallow = replace(setup, plain_blocks=((64, 2), (96, 2), (64, 1)))
     return {**thin_network(run, setup, "plain", data, "deep"), **thin_network(run, shallow, "plain", data, "shallow")}
 

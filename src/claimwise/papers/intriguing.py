@@ -102,12 +102,10 @@ from claimwise.lab import (
     equivalent,
     ordered,
 )
+from claimwise.papers.shared.images import images_of
 from claimwise.vision import SQUEEZENET_PREPROCESSING, SqueezeNet
 
 paper = Paper("intriguing")
-
-Batches = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Training inputs and labels, test inputs and labels; inputs (examples, pixels) in [0, 1]."""
 
 SOFTMAX = {"fc10_light": 1e-4, "fc10_medium": 1e-2, "fc10_strong": 1.0}
 """Weight decay λ of the three softmax regressions."""
@@ -278,19 +276,6 @@ QUICK = Attack(images=40, bisections=2, tolerance=1e-3, iterations=15)
 # Data and training ---------------------------------------------------------------------------------------------------
 
 
-def batches(run: Run, dataset: str, examples: int = 0) -> Batches:
-    """A data set of grey images as flat vectors in [0, 1] on the run's device."""
-    data = run.data(dataset)
-
-    def split(name: str, count: int | None) -> tuple[Tensor, Tensor]:
-        pixels, labels = data[name]["x"][:count], data[name]["y"][:count]
-        scale = 255.0 if pixels.dtype == np.uint8 else 1.0
-        x = torch.tensor(pixels, dtype=torch.float32).flatten(1) / scale
-        return x.to(run.device), torch.tensor(labels, dtype=torch.long).to(run.device)
-
-    return *split("train", examples or None), *split("test", None)
-
-
 def sigmoid_network(*sizes: int, dropout: float = 0.0) -> nn.Sequential:
     """Fully connected layers with sigmoids between; logits come out."""
     layers: list[nn.Module] = []
@@ -428,7 +413,7 @@ def pictures(x: Tensor, models: Mapping[str, nn.Module], found: Mapping[str, Box
 )
 def softmax(run: Run, setup: Training) -> Measurements:
     """Softmax regression with three strengths of weight decay."""
-    x, y, x_test, y_test = batches(run, setup.dataset, setup.examples)
+    x, y, x_test, y_test = images_of(run, setup.dataset, setup.examples, flat=True)
     measured: dict[str, Any] = {}
     for short, strength in SOFTMAX.items():
         model = classifier(run, (x.shape[1], CLASSES), (strength,), x, y, setup.iterations, short)
@@ -450,7 +435,7 @@ def deep_network(short: str, setup: Deep, pixels: int) -> nn.Sequential:
 )
 def deep(run: Run, setup: Deep) -> Measurements:
     """The networks with hidden layers: trained as a whole, and on the code of an autoencoder."""
-    x, y, x_test, y_test = batches(run, setup.dataset, setup.examples)
+    x, y, x_test, y_test = images_of(run, setup.dataset, setup.examples, flat=True)
     models: dict[str, nn.Sequential] = {}
     for short, width in (("fc100", 100), ("fc200", 200)):
         sizes = (x.shape[1], width, width, CLASSES)
@@ -485,7 +470,7 @@ def six_networks(run: Run, setup: Tables, pixels: int) -> dict[str, nn.Module]:
 )
 def tables(run: Run, setup: Tables) -> Measurements:
     """Every network attacked on its training images; each one's adversarial examples shown to every other."""
-    x, y, _, _ = batches(run, setup.softmax.dataset)
+    x, y, _, _ = images_of(run, setup.softmax.dataset, flat=True)
     models = six_networks(run, setup, x.shape[1])
     other = (y != setup.fixed_class).nonzero().flatten()[: setup.fixed_images]
     fixed_images, fixed_labels = x[other], y[other]
@@ -537,7 +522,7 @@ def gaussian_errors(run: Run, models: Mapping[str, nn.Module], x: Tensor, y: Ten
 )
 def halves(run: Run, setup: Halves) -> Measurements:
     """Two networks from one half of the training set and a third from the other; who fools whom."""
-    x, y, x_test, y_test = batches(run, setup.training.dataset, setup.training.examples)
+    x, y, x_test, y_test = images_of(run, setup.training.dataset, setup.training.examples, flat=True)
     middle = len(x) // 2
     first, second = slice(0, middle), slice(middle, None)
     models: dict[str, nn.Module] = {}
@@ -655,7 +640,7 @@ def cap_layers(model: nn.Module, cap: float) -> None:
 )
 def hardening(run: Run, setup: Hardening) -> Measurements:
     """One network, trained plainly, with dropout, with adversarial examples at several places, with capped norms."""
-    x, y, x_test, y_test = batches(run, setup.dataset, setup.examples)
+    x, y, x_test, y_test = images_of(run, setup.dataset, setup.examples, flat=True)
     models = {arm: hardened(run, setup, arm, x, y) for arm in ARMS}
     measured: dict[str, Any] = {f"{arm}_error": errors(model, x_test, y_test) for arm, model in models.items()}
     x, y = x_test[: setup.attack.images], y_test[: setup.attack.images]
@@ -695,7 +680,7 @@ def nearer_than_allowed(model: nn.Module, bound: float, x: Tensor, found: BoxLBF
 )
 def norms(run: Run, setup: Norms) -> Measurements:
     """Norms of convolutions by Fourier analysis and by singular values; bounds of the deep networks put to the test."""
-    _, _, x, _ = batches(run, setup.deep.dataset, 1)
+    _, _, x, _ = images_of(run, setup.deep.dataset, 1, flat=True)
     x = x[: setup.examples]
     trained = run.needs(deep, setup.deep)
     generator = run.generator("differences")
@@ -748,7 +733,7 @@ def fourier_against_singular_values(run: Run) -> dict[str, Any]:
 )
 def basis(run: Run, setup: Basis) -> Measurements:
     """How alike the test images are that excite a unit most, or a random direction of the same layer."""
-    _, _, x, y = batches(run, setup.deep.dataset, 1)
+    _, _, x, y = images_of(run, setup.deep.dataset, 1, flat=True)
     model = deep_network("fc200", setup.deep, x.shape[1]).to(run.device)
     model.load_state_dict(run.needs(deep, setup.deep).load("fc200"))
     model.eval()

@@ -87,6 +87,7 @@ from claimwise.layers import (
     slopes,
     will_it_train,
 )
+from claimwise.papers.shared.images import Images, images_of
 from claimwise.vision import PLAIN_CONFIGURATIONS, PlainConfiguration, parameter_counts, plain_rectifier_network
 
 paper = Paper("prelu")
@@ -271,21 +272,11 @@ class Deep:
         return PlainConfiguration(first, 1, (), 3, bins=(), hidden=(self.hidden,) * (depth - 2))
 
 
-Pictures = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Training images (n, 1, height, width) with mean 0 and deviation 1, labels; test images, labels."""
-
-
-def pictures(run: Run, setup: Any) -> Pictures:
-    data = run.data(setup.dataset)
-
-    def split(name: str, count: int) -> tuple[Tensor, Tensor]:
-        x = torch.tensor(data[name]["x"][:count], dtype=torch.float32)[:, None]
-        return x.to(run.device), torch.tensor(data[name]["y"][:count], dtype=torch.long).to(run.device)
-
-    x, y = split("train", setup.images)
-    tests, test_labels = split("test", setup.tests)
+def pictures(run: Run, setup: Any) -> Images:
+    """Images standardised by the training set's mean and deviation."""
+    x, y, tests, labels = images_of(run, setup.dataset, setup.images, setup.tests)
     mean, deviation = x.mean(), x.std()
-    return (x - mean) / deviation, y, (tests - mean) / deviation, test_labels
+    return Images((x - mean) / deviation, y, (tests - mean) / deviation, labels)
 
 
 def train(

@@ -1,1 +1,1 @@
-"""Experiments that several papers need, e.g. trained source networks, one module each; used by ``run.needs``."""
+"""What several papers need: experiments whose artefacts they share (``run.needs``) and how data comes to networks."""
