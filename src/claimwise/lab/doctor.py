@@ -12,6 +12,7 @@ from claimwise.lab.storage import available_cores
 _EXTRAS = {
     "lab": ("tyro", "rich", "pooch", "scipy", "sklearn", "matplotlib", "jinja2", "lightning_fabric"),
     "cluster": ("distributed", "submitit"),
+    "hpo": ("optuna",),
     "oracle": ("foolbox", "art", "statsmodels"),
 }
 
