@@ -7,7 +7,7 @@ IEEE Transactions on Signal Processing 45 (1997). How it is computed is ours.
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ States = tuple[Tensor, ...]
 Trace = list[dict[str, Tensor]]
 
 
+@runtime_checkable  # while testing, annotations are checked
 class Cell(Protocol):
     """One recurrent layer in one direction, over packed rows. States are (batch, hidden), the first is the output."""
 
