@@ -13,7 +13,7 @@ _EXTRAS = {
     "lab": ("tyro", "rich", "pooch", "scipy", "sklearn", "matplotlib", "jinja2", "lightning_fabric"),
     "cluster": ("distributed", "submitit"),
     "hpo": ("optuna",),
-    "oracle": ("foolbox", "art", "statsmodels"),
+    "oracle": ("foolbox", "art", "captum", "statsmodels", "pandas"),
 }
 
 
