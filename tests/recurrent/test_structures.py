@@ -190,8 +190,8 @@ ZEROS = torch.zeros(2, 4, 3, dtype=torch.float64)
 @pytest.mark.parametrize(
     ("x", "lengths", "error", "words"),
     [
-        (ZEROS[0], None, ValueError, r"\(batch, time, 3\) .* got \(4, 3\)"),
-        (ZEROS[..., :2], None, ValueError, r"3 features.*got \(2, 4, 2\)"),
+        (ZEROS[0], None, ValueError, r"\(batch, time, 3\) .* got shape \(4, 3\)"),
+        (ZEROS[..., :2], None, ValueError, r"\(batch, time, 3\) .*got shape \(2, 4, 2\)"),
         (ZEROS[:, :0], None, ValueError, "at least one step"),
         (ZEROS.long(), None, TypeError, "must be floating point, got torch.int64"),
         ([0.0], None, TypeError, "must be a torch.Tensor, got list"),

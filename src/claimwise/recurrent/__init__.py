@@ -3,6 +3,9 @@
 from claimwise.recurrent.gate_activity import (
     gate_activity,
 )
+from claimwise.recurrent.gated_feedback import (
+    GatedFeedback,
+)
 from claimwise.recurrent.gru import (
     GRU,
 )
@@ -30,6 +33,7 @@ __all__ = [
     "LSTM_VARIANTS",
     "RNN",
     "EncoderDecoder",
+    "GatedFeedback",
     "LSTMVariant",
     "ManyToMany",
     "ManyToOne",

@@ -10,12 +10,18 @@ Lengths = Sequence[int] | Tensor
 
 
 def checked_sequences(
-    name: str, what: str, sequences: Tensor, features: int, lengths: Lengths | None = None
+    name: str,
+    what: str,
+    sequences: Tensor,
+    features: int,
+    lengths: Lengths | None = None,
+    *,
+    batch_first: bool = True,
 ) -> tuple[Tensor, Int[Tensor, " batch"] | None]:
-    """Refuse what is no (batch, time, features) of finite numbers, and lengths that do not fit it.
+    """Refuse what is no (batch, time, features) of finite numbers, or time first, and lengths that do not fit it.
 
-    Returns the sequences with 0 for padding, so that whatever stands there reaches neither a result nor a gradient, and
-    the lengths on the CPU, where packing wants them.
+    Returns the sequences batch first, with 0 for padding, so that whatever stands there reaches neither a result nor a
+    gradient, and the lengths on the CPU, where packing wants them.
     """
     if not isinstance(sequences, Tensor):
         raise TypeError(f"{name}: {what} must be a torch.Tensor, got {type(sequences).__name__}; use torch.as_tensor")
@@ -25,10 +31,12 @@ def checked_sequences(
             ".float()"
         )
     if sequences.ndim != 3 or sequences.shape[2] != features:
+        axes = "batch, time" if batch_first else "time, batch"
         raise ValueError(
-            f"{name}: {what} must be sequences of {features} features, (batch, time, {features}) in batch-first order, "
-            f"got {tuple(sequences.shape)}"
+            f"{name}: {what} must be ({axes}, {features}) in this order, got shape {tuple(sequences.shape)}"
         )
+    if not batch_first:
+        sequences = sequences.transpose(0, 1)
     batch, time, _ = sequences.shape
     if time == 0:
         raise ValueError(f"{name}: {what} must have at least one step, got shape {tuple(sequences.shape)}")
