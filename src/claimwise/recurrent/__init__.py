@@ -6,11 +6,19 @@ from claimwise.recurrent.gate_activity import (
 from claimwise.recurrent.gated_feedback import (
     GatedFeedback,
 )
+from claimwise.recurrent.gradient_norms import (
+    DecayRate,
+    decay_rate,
+    gradient_norms,
+)
 from claimwise.recurrent.gru import (
     GRU,
 )
 from claimwise.recurrent.lstm import (
     LSTM,
+)
+from claimwise.recurrent.recurrent_connections import (
+    recurrent_connections,
 )
 from claimwise.recurrent.rnn import (
     RNN,
@@ -32,6 +40,7 @@ __all__ = [
     "LSTM",
     "LSTM_VARIANTS",
     "RNN",
+    "DecayRate",
     "EncoderDecoder",
     "GatedFeedback",
     "LSTMVariant",
@@ -39,5 +48,8 @@ __all__ = [
     "ManyToOne",
     "OneToMany",
     "OneToOne",
+    "decay_rate",
     "gate_activity",
+    "gradient_norms",
+    "recurrent_connections",
 ]
