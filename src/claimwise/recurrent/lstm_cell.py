@@ -6,10 +6,16 @@ peepholes: F. A. Gers, J. Schmidhuber, *Recurrent Nets that Time and Count* (200
 :class:`~claimwise.recurrent.LSTM`.
 """
 
+import ctypes
+import itertools
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from claimwise.recurrent.compiled_step import CompiledStep, LSTMShape, compiled_step
 from claimwise.recurrent.packed_rows import PackedRows
 from claimwise.recurrent.recurrence import States, Trace, Weights
 from claimwise.recurrent.variants import LSTMVariant
@@ -25,6 +31,8 @@ class LSTMCell:
         self.gate_rows = hidden_size // cells_per_block
         self.blocks = variant.blocks
         self.widths = [hidden_size if block == "candidate" else self.gate_rows for block in self.blocks]
+        # Inside a sweep the gates stand together where they see each other: one product over all of them.
+        self.inner = (*variant.own_gates, "candidate") if variant.gate_recurrence else self.blocks
 
     def shapes(self, inputs: int, hidden: int, bias: bool) -> dict[str, tuple[int, ...]]:
         rows, gates = sum(self.widths), len(self.variant.own_gates)
@@ -47,14 +55,8 @@ class LSTMCell:
         gates = x.new_zeros(rows.batch, len(own) * self.gate_rows, dtype=c.dtype)
         ys, cs = [], []
 
-        def each_cell(gate: Tensor) -> Tensor:  # (batch, blocks) -> (batch, hidden)
-            return gate if self.cells == 1 else gate.repeat_interleave(self.cells, 1)
-
-        def peep(gate: str, cell: Tensor) -> Tensor | float:  # (batch, hidden) -> (batch, blocks)
-            if w_ph is None:
-                return 0.0
-            seen = cell * w_ph[own.index(gate)]
-            return seen if self.cells == 1 else seen.unflatten(1, (self.gate_rows, self.cells)).sum(2)
+        def peep(gate: str, cell: Tensor) -> Tensor | float:
+            return 0.0 if w_ph is None else self._each_block(cell * w_ph[own.index(gate)])
 
         for pre in F.linear(x, w_ih, b_ih).split(rows.sizes):
             n = len(pre)
@@ -71,19 +73,272 @@ class LSTMCell:
             else:
                 f = torch.sigmoid(part["forget"] + peep("forget", c)) if "forget" in own else None
             g = torch.tanh(part["candidate"]) if variant.input_activation else part["candidate"]
-            kept = c if f is None else each_cell(f) * c
-            c = kept + (g if i is None else each_cell(i) * g)
+            kept = c if f is None else self._each_cell(f) * c
+            c = kept + (g if i is None else self._each_cell(i) * g)
             o = torch.sigmoid(part["output"] + peep("output", c)) if "output" in own else None
             h = torch.tanh(c) if variant.output_activation else c
-            y = h if o is None else each_cell(o) * h
+            y = h if o is None else self._each_cell(o) * h
             if w_gh is not None:
                 gates = torch.cat([{"input": i, "forget": f, "output": o}[gate] for gate in own], 1)  # type: ignore[misc]
             if trace is not None:
                 seen_gates = {"input": i, "forget": f, "output": o}
                 trace.append(
-                    {name: one if gate is None else each_cell(gate) for name, gate in seen_gates.items()}
+                    {name: one if gate is None else self._each_cell(gate) for name, gate in seen_gates.items()}
                     | {"candidate": g, "cell": c}
                 )
             ys.append(y)
             cs.append(c)
         return torch.cat(ys), rows.last(torch.cat(cs))
+
+    # The same by hand. A row of pre-activations is overwritten by activations, which the way back needs.
+
+    def sweep(
+        self, x: Tensor, rows: PackedRows, states: States, weights: Weights
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        w_ih, w_hh, b_ih, b_hh, w_ph, w_gh = weights
+        y, c = (state.contiguous() for state in states)
+        recurrent = self._inward(w_hh).t()
+        bias = None if b_ih is None else self._inward(b_ih + b_hh)
+        gates = F.linear(x, self._inward(w_ih), bias)  # (rows, width)
+        ys, cs = gates.new_empty(rows.total, self.hidden), gates.new_empty(rows.total, self.hidden)
+        step = self._forward_step(gates, w_ph)
+        seen = len(self.variant.own_gates) * self.gate_rows
+        around = None if w_gh is None else w_gh.t()
+        earlier: Tensor | None = None  # gates of the step before
+        for n, pre, c_next, y_next in zip(
+            rows.sizes, gates.split(rows.sizes), cs.split(rows.sizes), ys.split(rows.sizes), strict=True
+        ):
+            pre.addmm_(y[:n], recurrent)
+            if around is not None:
+                if earlier is not None:
+                    pre[:, :seen].addmm_(earlier[:n], around)
+                earlier = pre[:, :seen]
+            step(pre, c, c_next, y_next)
+            y, c = y_next, c_next
+        return (ys, rows.last(cs)), (ys, gates, cs)
+
+    def sweep_back(
+        self,
+        x: Tensor,
+        rows: PackedRows,
+        states: States,
+        weights: Weights,
+        kept: tuple[Tensor, ...],
+        grads: tuple[Tensor | None, ...],
+        needs: tuple[bool, ...],
+    ) -> tuple[Tensor | None, ...]:
+        w_ih, w_hh, _, _, w_ph, w_gh = weights
+        ys, gates, cs = kept
+        first_y, first_c = (state.contiguous() for state in states)
+        recurrent = self._inward(w_hh)
+        d_ys = None if grads[0] is None else grads[0].contiguous()
+        d_c = torch.zeros_like(first_c) if grads[1] is None else grads[1].clone(memory_format=torch.contiguous_format)
+        d_y = torch.zeros_like(first_y)  # of the output, from the step after
+        d_gates = torch.empty_like(gates)
+        seen = len(self.variant.own_gates) * self.gate_rows
+        d_seen = None if w_gh is None else gates.new_zeros(rows.batch, seen)
+        step = self._backward_step(gates, w_ph)
+        ends = list(itertools.accumulate(rows.sizes))
+        for t in range(len(rows.sizes) - 1, -1, -1):
+            n = rows.sizes[t]
+            here = slice(ends[t] - n, ends[t])
+            before = first_c if t == 0 else cs[ends[t - 1] - rows.sizes[t - 1] : ends[t - 1]]
+            d = d_gates[here]
+            d_y_now = d_y[:n]
+            step(gates[here], before, cs[here], None if d_ys is None else d_ys[here], d_y_now, d_seen, d_c, d)
+            torch.mm(d, recurrent, out=d_y_now)
+            if d_seen is not None:
+                torch.mm(d[:, :seen], w_gh, out=d_seen[:n])
+
+        # Over all steps at once.
+        need_x, need_y, need_c, need_ih, need_hh, need_b_ih, need_b_hh, need_ph, need_gh = needs
+        found: list[Tensor | None] = [d_gates @ self._inward(w_ih) if need_x else None]
+        found += [d_y if need_y else None, d_c if need_c else None]
+        found.append(self._outward(d_gates.t() @ x) if need_ih else None)
+        found.append(self._outward(d_gates.t() @ rows.before(ys, first_y)) if need_hh else None)
+        d_bias = self._outward(d_gates.sum(0)) if need_b_ih or need_b_hh else None
+        found += [d_bias if need_b_ih else None, d_bias if need_b_hh else None]
+        found.append(self._d_peepholes(d_gates, rows.before(cs, first_c), cs) if need_ph else None)
+        found.append(
+            d_gates[rows.batch :, :seen].t() @ rows.before(gates)[:, :seen] if need_gh and w_gh is not None else None
+        )
+        return tuple(found)
+
+    def _inward(self, tensor: Tensor) -> Tensor:
+        """Blocks of rows as a sweep has them."""
+        if self.inner == self.blocks:
+            return tensor
+        parts = dict(zip(self.blocks, tensor.split(self.widths), strict=True))
+        return torch.cat([parts[block] for block in self.inner])
+
+    def _outward(self, tensor: Tensor) -> Tensor:
+        """Blocks of rows as parameters have them."""
+        if self.inner == self.blocks:
+            return tensor
+        parts = self._parts(tensor, 0)
+        return torch.cat([parts[block] for block in self.blocks])
+
+    def _parts(self, tensor: Tensor, dim: int = 1) -> dict[str, Tensor]:
+        widths = [self.hidden if block == "candidate" else self.gate_rows for block in self.inner]
+        return dict(zip(self.inner, tensor.split(widths, dim), strict=True))
+
+    def _each_cell(self, gate: Tensor) -> Tensor:
+        """A block's gate for each of its cells: (rows, blocks) -> (rows, hidden)."""
+        return gate if self.cells == 1 else gate.repeat_interleave(self.cells, 1)
+
+    def _each_block(self, values: Tensor) -> Tensor:
+        """Sums over the cells of a block: (rows, hidden) -> (rows, blocks)."""
+        return values if self.cells == 1 else values.unflatten(1, (self.gate_rows, self.cells)).sum(2)
+
+    def _compiled(self, gates: Tensor, w_ph: Tensor | None) -> tuple[CompiledStep, LSTMShape] | None:
+        functions = compiled_step(gates.dtype, gates.device)
+        if functions is None or self.cells != 1:
+            return None
+        own, size = self.variant.own_gates, gates.element_size()
+        shape = LSTMShape(self.hidden, gates.shape[1])
+        for block in ("input", "forget", "candidate", "output"):
+            setattr(shape, block, self.inner.index(block) * self.hidden if block in self.inner else -1)
+        shape.coupled = self.variant.coupled
+        shape.input_activation, shape.output_activation = self.variant.input_activation, self.variant.output_activation
+        if w_ph is not None:
+            for k, gate in enumerate(own):
+                setattr(shape, f"peep_{gate}", w_ph.data_ptr() + k * self.hidden * size)
+        return functions, shape
+
+    def _forward_step(self, gates: Tensor, w_ph: Tensor | None) -> Callable[[Tensor, Tensor, Tensor, Tensor], None]:
+        """What turns pre-activations into activations, and the cell before into cell and output."""
+        compiled = self._compiled(gates, w_ph)
+        if compiled is None:
+            return partial(self._step_forward, w_ph)
+        functions, shape = compiled
+        call, cell = functions.lstm_forward, ctypes.addressof(shape)
+
+        def step(pre: Tensor, before: Tensor, after: Tensor, y: Tensor, shape: LSTMShape = shape) -> None:
+            call(cell, len(pre), pre.data_ptr(), before.data_ptr(), after.data_ptr(), y.data_ptr())
+
+        return step
+
+    def _backward_step(self, gates: Tensor, w_ph: Tensor | None) -> Callable[..., None]:
+        """What turns gradients of output and cell into those of the pre-activations and of the cell before."""
+        compiled = self._compiled(gates, w_ph)
+        if compiled is None:
+            return partial(self._step_backward, w_ph)
+        functions, shape = compiled
+        call, cell = functions.lstm_backward, ctypes.addressof(shape)
+
+        def step(
+            a: Tensor,
+            before: Tensor,
+            after: Tensor,
+            d_above: Tensor | None,
+            d_y: Tensor,
+            d_seen: Tensor | None,
+            d_c: Tensor,
+            d: Tensor,
+            shape: LSTMShape = shape,
+        ) -> None:
+            call(
+                cell,
+                len(a),
+                a.data_ptr(),
+                before.data_ptr(),
+                after.data_ptr(),
+                None if d_above is None else d_above.data_ptr(),
+                d_y.data_ptr(),
+                None if d_seen is None else d_seen.data_ptr(),
+                0 if d_seen is None else d_seen.shape[1],
+                d_c.data_ptr(),
+                d.data_ptr(),
+            )
+
+        return step
+
+    def _step_forward(self, w_ph: Tensor | None, pre: Tensor, before: Tensor, after: Tensor, y: Tensor) -> None:
+        part, variant, own = self._parts(pre), self.variant, self.variant.own_gates
+        before = before[: len(pre)]
+
+        def open_gate(gate: str, cell: Tensor) -> Tensor:
+            if w_ph is not None:
+                part[gate].add_(self._each_block(cell * w_ph[own.index(gate)]))
+            return self._each_cell(part[gate].sigmoid_())
+
+        z = part["candidate"].tanh_() if variant.input_activation else part["candidate"]
+        if "forget" in own:
+            torch.mul(open_gate("forget", before), before, out=after)
+        else:
+            after.copy_(before)
+        if variant.coupled:
+            after.addcmul_(open_gate("input", before), z - before)
+        elif "input" in own:
+            after.addcmul_(open_gate("input", before), z)
+        else:
+            after.add_(z)
+        if variant.output_activation:
+            torch.tanh(after, out=y)
+        else:
+            y.copy_(after)
+        if "output" in own:
+            y.mul_(open_gate("output", after))
+
+    def _step_backward(
+        self,
+        w_ph: Tensor | None,
+        a: Tensor,
+        before: Tensor,
+        after: Tensor,
+        d_above: Tensor | None,
+        d_y: Tensor,
+        d_seen: Tensor | None,
+        d_c: Tensor,
+        d: Tensor,
+    ) -> None:
+        n = len(a)
+        part, d_part, own = self._parts(a), self._parts(d), self.variant.own_gates
+        before, d_c = before[:n], d_c[:n]
+        if d_above is not None:
+            d_y = d_y + d_above
+        d_around = None if d_seen is None else dict(zip(own, d_seen[:n].chunk(len(own), 1), strict=True))
+
+        def d_gate(gate: str, d_opened: Tensor) -> None:
+            """The gradient of a gate's pre-activation from that of the gate as each cell sees it."""
+            opened = part[gate]
+            d_opened = self._each_block(d_opened)
+            if d_around is not None:
+                d_opened = d_opened + d_around[gate]
+            torch.mul(d_opened, opened * (1 - opened), out=d_part[gate])
+
+        def through_peephole(gate: str) -> None:
+            if w_ph is not None and gate in own:
+                d_c.addcmul_(self._each_cell(d_part[gate]), w_ph[own.index(gate)])
+
+        h = torch.tanh(after) if self.variant.output_activation else after
+        d_h = d_y * self._each_cell(part["output"]) if "output" in own else d_y
+        d_c.add_(d_h * (1 - h.square()) if self.variant.output_activation else d_h)
+        if "output" in own:
+            d_gate("output", d_y * h)
+            through_peephole("output")
+        z, d_z = part["candidate"], d_part["candidate"]
+        if "input" in own:
+            i = self._each_cell(part["input"])
+            torch.mul(d_c, i, out=d_z)
+            d_gate("input", d_c * (z - before if self.variant.coupled else z))
+        else:
+            d_z.copy_(d_c)
+        if self.variant.input_activation:
+            d_z.mul_(1 - z.square())
+        if "forget" in own:
+            d_gate("forget", d_c * before)
+            d_c.mul_(self._each_cell(part["forget"]))
+        elif self.variant.coupled:
+            d_c.mul_(1 - i)
+        through_peephole("input")
+        through_peephole("forget")
+
+    def _d_peepholes(self, d_gates: Tensor, before: Tensor, after: Tensor) -> Tensor:
+        d_part = self._parts(d_gates)
+        return torch.stack(
+            [
+                (self._each_cell(d_part[gate]) * (after if gate == "output" else before)).sum(0)
+                for gate in self.variant.own_gates
+            ]
+        )
