@@ -1,5 +1,9 @@
 """Recurrent networks: the LSTM and its variants, GRU, plain and gated-feedback networks, their gradients over time."""
 
+from claimwise.recurrent.bptt import (
+    Gradients,
+    bptt,
+)
 from claimwise.recurrent.gate_activity import (
     gate_activity,
 )
@@ -43,11 +47,13 @@ __all__ = [
     "DecayRate",
     "EncoderDecoder",
     "GatedFeedback",
+    "Gradients",
     "LSTMVariant",
     "ManyToMany",
     "ManyToOne",
     "OneToMany",
     "OneToOne",
+    "bptt",
     "decay_rate",
     "gate_activity",
     "gradient_norms",
