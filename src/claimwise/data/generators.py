@@ -477,6 +477,107 @@ def block_graph(
     )
 
 
+SCALE = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
+"""Semitones above the tonic of the seven degrees."""
+VOICES = {"bass": (36, 60), "tenor": (48, 69), "alto": (53, 74), "soprano": (60, 81)}
+"""Lowest and highest key of each voice, in MIDI numbers."""
+CHORD_AFTER = np.array(
+    [
+        [0.0, 0.15, 0.05, 0.3, 0.3, 0.2, 0.0],  # I
+        [0.1, 0.0, 0.0, 0.1, 0.6, 0.0, 0.2],  # II
+        [0.0, 0.1, 0.0, 0.4, 0.0, 0.5, 0.0],  # III
+        [0.3, 0.2, 0.0, 0.0, 0.4, 0.0, 0.1],  # IV
+        [0.7, 0.0, 0.0, 0.05, 0.0, 0.25, 0.0],  # V
+        [0.0, 0.4, 0.1, 0.3, 0.2, 0.0, 0.0],  # VI
+        [0.8, 0.0, 0.1, 0.0, 0.1, 0.0, 0.0],  # VII
+    ]
+)
+"""Probability of the next chord's degree, a column, by that of the present one, a row."""
+
+
+def generated_chorales(
+    n: int = 60,
+    *,
+    phrases: int = 4,
+    tonics: Sequence[int] = (0, 7),
+    validation: float = 0.2,
+    test: float = 0.2,
+    seed: int = 0,
+) -> Dataset:
+    """Four-part pieces as piano rolls: stand-ins for the JSB Chorales, in the same arrays.
+
+    A piece has a tonic, is major or minor, and has up to `phrases` phrases of eight steps. Chords follow each other by
+    a fixed table of probabilities (:data:`CHORD_AFTER`), each for one or two steps; the last two steps of a phrase are
+    V and I. The bass takes a chord's root, every other voice that note of the chord in its range (:data:`VOICES`) which
+    is nearest to the one it sang before (the lower of two equally near); voices may meet on one key. So the next step
+    follows from the present chord up to the draw of the next one, and what key and phrase we are in helps to guess it.
+
+    Args:
+        n: pieces in all, at least 3.
+        phrases: the largest number of phrases, each of 8 steps; the smallest is half of it, rounded up.
+        tonics: pitch classes that a piece may stand in, in semitones above C, equally likely; by default C and G.
+        validation: fraction of the pieces held out for validation.
+        test: fraction held out for the test.
+        seed: draws, piece by piece: tonic, mode, number of phrases, then for each chord its length and its successor.
+
+    Shape:
+        ``train``, ``validation`` and ``test``: ``roll`` uint8 (steps, 88), keys MIDI 21 to 108, the pieces one after
+        another; ``length`` int64 (pieces,), steps of each.
+
+    >>> data = generated_chorales(6)
+    >>> data["train"]["roll"].shape[0] == data["train"]["length"].sum()
+    True
+    """
+    _at_least("generated_chorales", n=(n, 3), phrases=(phrases, 1))
+    if not (validation > 0 and test > 0 and validation + test < 1):
+        raise ValueError(
+            f"generated_chorales: validation and test must be fractions that leave some to train, got {validation} and "
+            f"{test}"
+        )
+    if not len(tonics) or not all(0 <= tonic < 12 for tonic in tonics):
+        raise ValueError(f"generated_chorales: tonics must be semitones from 0 to 11, got {tuple(tonics)}")
+    rng = np.random.default_rng(seed)
+    pieces = [_chorale(rng, phrases, tonics) for _ in range(n)]
+    held = max(1, round(n * validation)), max(1, round(n * test))
+    first, second = n - sum(held), n - held[1]
+    if first < 1:
+        raise ValueError(f"generated_chorales: {n} pieces leave none to train; take more, or smaller fractions")
+    return Dataset(
+        "generated_chorales",
+        {
+            split: {"roll": np.concatenate(part), "length": np.array([len(piece) for piece in part], np.int64)}
+            for split, part in (
+                ("train", pieces[:first]),
+                ("validation", pieces[first:second]),
+                ("test", pieces[second:]),
+            )
+        },
+    )
+
+
+def _chorale(rng: np.random.Generator, phrases: int, tonics: Sequence[int]) -> np.ndarray:
+    tonic = tonics[int(rng.integers(len(tonics)))]
+    scale = SCALE["major" if rng.random() < 0.5 else "minor"]
+    degrees: list[int] = []
+    for _ in range(int(rng.integers((phrases + 1) // 2, phrases + 1))):
+        phrase: list[int] = []
+        degree = 0
+        while len(phrase) < 6:
+            phrase += [degree] * int(rng.integers(1, 3))
+            degree = int(rng.choice(len(scale), p=CHORD_AFTER[degree]))
+        degrees += [*phrase[:6], 4, 0]
+    roll = np.zeros((len(degrees), 88), np.uint8)
+    sung = {voice: (low + high) // 2 for voice, (low, high) in VOICES.items()}
+    for step, degree in enumerate(degrees):
+        triad = [(tonic + scale[(degree + third) % 7]) % 12 for third in (0, 2, 4)]
+        for voice, (low, high) in VOICES.items():
+            allowed = triad[:1] if voice == "bass" else triad
+            keys = [key for key in range(low, high + 1) if key % 12 in allowed]
+            sung[voice] = min(keys, key=lambda key, before=sung[voice]: (abs(key - before), key))  # type: ignore[misc]
+            roll[step, sung[voice] - 21] = 1
+    return roll
+
+
 def _held_out(n: int, test: float) -> int:
     if not 0 < test < 1:
         raise ValueError(f"test must be a fraction between 0 and 1, got {test}")
