@@ -74,7 +74,7 @@ class TestPaper:
         sheet = SHEETS / f"{key}.md"
         if not sheet.is_file():
             pytest.skip("the sheets are not at hand")
-        rows = set(re.findall(r"^\| *([A-Z]+\d+[a-z]?|\d+\.\d+) *\|", sheet.read_text("utf-8"), re.MULTILINE))
+        rows = set(re.findall(r"^\| *([A-Z]+\d+[a-z]?|\d+[a-z]?\.\d+) *\|", sheet.read_text("utf-8"), re.MULTILINE))
         covered = {row for claim in load(key).claims.values() for row in claim.sheet}
         assert rows
         assert covered == rows
