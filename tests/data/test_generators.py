@@ -38,6 +38,11 @@ def test_a_seed_gives_the_same_data_and_another_seed_others(name):
         (lambda: generators.voters(skill=(0.9, 0.4)), r"skill must be a range within \[0, 1\]"),
         (lambda: generators.block_graph(inside=2), "inside must be a probability, got 2"),
         (lambda: generators.block_graph(10), "nodes must be >= 66, got 10"),
+        (lambda: generators.generated_chorales(2), "n must be >= 3, got 2"),
+        (lambda: generators.generated_chorales(test=0.9), "leave some to train, got 0.2 and 0.9"),
+        (lambda: generators.generated_chorales(3, validation=0.45, test=0.5), "leave none to train"),
+        (lambda: generators.generated_chorales(tonics=()), "tonics must be semitones from 0 to 11"),
+        (lambda: generators.generated_chorales(tonics=(12,)), r"tonics must be semitones from 0 to 11, got \(12,\)"),
     ],
 )
 def test_bad_arguments_are_refused(call, says):
@@ -228,3 +233,34 @@ def test_blocks_are_linked_as_asked():
     assert np.bincount(graph["y"][graph["train_idx"]]).tolist() == [20, 20, 20, 20]
     means = np.stack([graph["x"][graph["y"] == block].mean(0) for block in range(4)])
     assert means.std() == pytest.approx(0.5, abs=0.2)
+
+
+def test_chorales_sing_the_chords_in_their_voices():
+    data = generators.generated_chorales(20, phrases=3, tonics=(2,), seed=1)
+    assert [len(data[split]["length"]) for split in ("train", "validation", "test")] == [12, 4, 4]
+    for split in ("train", "validation", "test"):
+        roll, length = data[split]["roll"], data[split]["length"]
+        assert roll.dtype == np.uint8
+        assert roll.shape == (length.sum(), 88)
+        assert set(length.tolist()) <= {16, 24}
+        assert ((roll.sum(1) >= 1) & (roll.sum(1) <= 4)).all()
+        sounding = np.flatnonzero(roll.any(0)) + 21
+        assert sounding.min() >= 36
+        assert sounding.max() <= 81
+        for end in np.cumsum(length):  # every piece ends V, I: A and then D in the bass
+            before, last = (np.flatnonzero(roll[t])[0] + 21 for t in (end - 2, end - 1))
+            assert (before % 12, last % 12) == (9, 2)
+
+
+def test_chorales_move_each_voice_to_the_nearest_key_of_the_chord():
+    """The last chord, I, is a triad, and but for the bass its keys are near to those of the one before, V."""
+    data = generators.generated_chorales(10, tonics=(0,), seed=3)["train"]
+    at = 0
+    for length in data["length"].tolist():
+        piece = data["roll"][at : at + length]
+        at += length
+        before, last = (set((np.flatnonzero(row) + 21).tolist()) for row in piece[-2:])
+        third = {key % 12 for key in last} - {0, 7}
+        assert third <= {3, 4}  # minor or major
+        leaps = [key for key in last if min(abs(key - other) for other in before) > 4]
+        assert len(leaps) <= 1  # the bass, which must take the root

@@ -566,15 +566,19 @@ def _chorale(rng: np.random.Generator, phrases: int, tonics: Sequence[int]) -> n
             phrase += [degree] * int(rng.integers(1, 3))
             degree = int(rng.choice(len(scale), p=CHORD_AFTER[degree]))
         degrees += [*phrase[:6], 4, 0]
-    roll = np.zeros((len(degrees), 88), np.uint8)
-    sung = {voice: (low + high) // 2 for voice, (low, high) in VOICES.items()}
-    for step, degree in enumerate(degrees):
+    allowed: dict[tuple[int, str], list[int]] = {}
+    for degree in set(degrees):
         triad = [(tonic + scale[(degree + third) % 7]) % 12 for third in (0, 2, 4)]
         for voice, (low, high) in VOICES.items():
-            allowed = triad[:1] if voice == "bass" else triad
-            keys = [key for key in range(low, high + 1) if key % 12 in allowed]
-            sung[voice] = min(keys, key=lambda key, before=sung[voice]: (abs(key - before), key))  # type: ignore[misc]
-            roll[step, sung[voice] - 21] = 1
+            classes = triad[:1] if voice == "bass" else triad
+            allowed[degree, voice] = [key for key in range(low, high + 1) if key % 12 in classes]
+    roll = np.zeros((len(degrees), 88), np.uint8)
+    for voice, (low, high) in VOICES.items():
+        key = (low + high) // 2
+        for step, degree in enumerate(degrees):
+            if step == 0 or degree != degrees[step - 1]:
+                key = min(allowed[degree, voice], key=lambda other, before=key: abs(other - before))  # type: ignore[misc]
+            roll[step, key - 21] = 1
     return roll
 
 
