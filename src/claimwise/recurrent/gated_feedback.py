@@ -5,54 +5,36 @@ reset gate) and 3.1 (with tanh, LSTM and GRU units), https://arxiv.org/abs/1502.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from claimwise.recurrent.sequence_lengths import Lengths, checked_sequences, valid_steps
+from claimwise.recurrent.gated_feedback_sweep import CELLS, Form, Sweep, step_by_step
+from claimwise.recurrent.recurrence import by_ordinary_operations
+from claimwise.recurrent.sequence_lengths import Lengths, check_finite, checked_sequences
 
 Cell = Literal["tanh", "gru", "lstm"]
 
 
-@dataclass(frozen=True)
-class _Blocks:
-    """Which blocks of ``hidden_size`` rows a layer's parameters have, in torch's order."""
-
-    gates: tuple[int, ...]
-    """Those of the gates of a cell; they see their own layer's last state."""
-    candidate: int
-    """That of the candidate; it sees all layers' last states."""
-    state_parts: int
-
-    @property
-    def count(self) -> int:
-        return len(self.gates) + 1
+# Blocks of rows in torch's order, of the cell's gates and then of its candidate.
+_ORDER = {"tanh": (0,), "gru": (0, 1, 2), "lstm": (0, 1, 3, 2)}
 
 
-_CELLS = {
-    "tanh": _Blocks(gates=(), candidate=0, state_parts=1),
-    "gru": _Blocks(gates=(0, 1), candidate=2, state_parts=1),  # reset, update, candidate
-    "lstm": _Blocks(gates=(0, 1, 3), candidate=2, state_parts=2),  # input, forget, candidate, output
-}
+class _Start(NamedTuple):
+    """What a call works on, sequences sorted by length."""
 
-
-def _cell(cell: str, vertical: Tensor, own: Tensor, feedback: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    """One layer's next state; ``vertical`` holds the gates' blocks, then the candidate's."""
-    size = feedback.shape[1]
-    if cell == "tanh":
-        return torch.tanh(vertical + feedback), c
-    gates = torch.sigmoid(vertical[:, :-size] + own).chunk(own.shape[1] // size, 1)
-    if cell == "gru":
-        reset, update = gates
-        candidate = torch.tanh(vertical[:, -size:] + reset * feedback)
-        return candidate + update * (h - candidate), c
-    keep_in, forget, out = gates
-    c = forget * c + keep_in * torch.tanh(vertical[:, -size:] + feedback)
-    return out * torch.tanh(c), c
+    sizes: list[int]
+    """How many sequences reach each step."""
+    order: Tensor | None
+    x: Tensor
+    h: Tensor
+    c: Tensor
+    recurrent: Tensor
+    vertical: tuple[Tensor, ...]
+    bias: tuple[Tensor | None, ...]
 
 
 class GatedFeedback(nn.Module):
@@ -139,20 +121,20 @@ class GatedFeedback(nn.Module):
         for name, size in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
             if size < 1:
                 raise ValueError(f"GatedFeedback: {name} must be at least 1, got {size}")
-        if cell not in _CELLS:
-            raise ValueError(f"GatedFeedback: cell must be one of {', '.join(_CELLS)}, got {cell!r}")
+        if cell not in CELLS:
+            raise ValueError(f"GatedFeedback: cell must be one of {', '.join(CELLS)}, got {cell!r}")
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.cell, self.gated, self.bias, self.batch_first = cell, gated, bias, batch_first
-        blocks = _CELLS[cell]
+        blocks = len(_ORDER[cell])
         made: dict[str, tuple[int, ...]] = {}
         for k in range(num_layers):
             below = hidden_size if k else input_size
-            made[f"weight_ih_l{k}"] = (blocks.count * hidden_size, below)
+            made[f"weight_ih_l{k}"] = (blocks * hidden_size, below)
             if bias:
-                made[f"bias_l{k}"] = (blocks.count * hidden_size,)
+                made[f"bias_l{k}"] = (blocks * hidden_size,)
             if gated:
                 made[f"weight_gate_ih_l{k}"] = (num_layers, below)
-        made["weight_hh"] = (num_layers, (num_layers + len(blocks.gates)) * hidden_size, hidden_size)
+        made["weight_hh"] = (num_layers, (num_layers + blocks - 1) * hidden_size, hidden_size)
         if gated:
             made["weight_gate_hh"] = (num_layers, num_layers, num_layers * hidden_size)
         for name, shape in made.items():
@@ -179,53 +161,70 @@ class GatedFeedback(nn.Module):
 
         Args and Raises as on calling; time first or batch first as the input is. Beyond a length they mean nothing.
         """
-        x, h, c, valid = self._start(input, hx, lengths)
         trace: list[Tensor] = []
-        self._step_by_step(x, h, c, valid, trace)
-        gates = torch.stack(trace).view(len(x), self.num_layers, *trace[0].shape).transpose(1, 2)
+        sizes, order, x, h, c, recurrent, vertical, bias = self._start(input, hx, lengths)
+        step_by_step(self._form, sizes, x, h, c, recurrent, vertical, bias, trace)
+        gates = torch.stack(trace).view(len(sizes), self.num_layers, *trace[0].shape).transpose(1, 2)
+        gates = _given_order(gates, order, 1)
+        gates = F.pad(gates, (0, 0, 0, 0, 0, 0, 0, input.shape[int(self.batch_first)] - len(gates)))
         return gates.transpose(0, 1) if self.batch_first else gates
 
     def forward(
         self, input: Tensor, hx: Tensor | tuple[Tensor, Tensor] | None = None, *, lengths: Lengths | None = None
     ) -> tuple[Float[Tensor, "..."], Tensor | tuple[Tensor, Tensor]]:
-        x, h, c, valid = self._start(input, hx, lengths)
-        output, h, c = self._step_by_step(x, h, c, valid)
-        if valid is not None:
-            output = output * valid
+        sizes, order, x, h, c, recurrent, vertical, bias = self._start(input, hx, lengths)
+        inputs = (x, h, c, recurrent, *vertical, *bias)
+        if by_ordinary_operations(x):
+            output, h, c = step_by_step(self._form, sizes, x, h, c, recurrent, vertical, bias)
+        else:
+            keep = torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in inputs)
+            output, h, c = Sweep.apply(self._form, sizes, keep, *inputs)  # type: ignore[no-untyped-call]
+        if sizes[-1] < sizes[0]:
+            reached = torch.tensor(sizes, device=x.device).unsqueeze(1) > torch.arange(sizes[0], device=x.device)
+            output = output * reached.unsqueeze(2)
+        output = F.pad(output, (0, 0, 0, 0, 0, input.shape[int(self.batch_first)] - len(output)))
+        output, h, c = (_given_order(part, order, 1) for part in (output, h, c))
         if self.batch_first:
             output = output.transpose(0, 1)
         return output, ((h, c) if self.cell == "lstm" else h)
 
-    def _start(
-        self, input: Tensor, hx: Tensor | tuple[Tensor, Tensor] | None, lengths: Lengths | None
-    ) -> tuple[Tensor, Tensor, Tensor, Bool[Tensor, "time batch one"] | None]:
-        """Input (time, batch, input_size), first state (layers, batch, hidden_size) and which steps are valid."""
+    @property
+    def _form(self) -> Form:
+        return Form(self.cell, self.num_layers, self.hidden_size, self.gated)
+
+    def _start(self, input: Tensor, hx: Tensor | tuple[Tensor, Tensor] | None, lengths: Lengths | None) -> _Start:
         x, found = checked_sequences(
             "GatedFeedback", "input", input, self.input_size, lengths, batch_first=self.batch_first
         )
         batch, time, _ = x.shape
         shape = (self.num_layers, batch, self.hidden_size)
-        parts = _CELLS[self.cell].state_parts
+        parts = 2 if self.cell == "lstm" else 1
         if hx is None:
-            h = c = x.new_zeros(shape, dtype=self.weight_hh.dtype)
+            h = x.new_zeros(shape, dtype=self.weight_hh.dtype)
+            c = h if parts == 2 else h[..., :0]
         else:
             given = (hx,) if isinstance(hx, Tensor) else tuple(hx)
             shapes = [tuple(part.shape) for part in given]
             if shapes != [shape] * parts or isinstance(hx, Tensor) != (parts == 1):
                 wanted = f"a tuple (h, c), each {shape}" if parts == 2 else f"one tensor {shape}"
                 raise ValueError(f"GatedFeedback: hx must be {wanted}, got {shapes}")
-            h, c = given[0], given[-1]
-            if not torch.compiler.is_compiling() and not all(bool(part.detach().isfinite().all()) for part in given):
-                raise ValueError("GatedFeedback: hx must be finite, got NaN or infinite values")
-        valid = None if found is None else valid_steps(found, time, x.device).t().unsqueeze(2)
-        return x.transpose(0, 1), h, c, valid
+            check_finite("GatedFeedback", "hx", *given)
+            h, c = given if parts == 2 else (given[0], given[0][..., :0])
+        x = x.transpose(0, 1)
+        order, sizes = None, [batch] * time
+        if found is not None:
+            found, order = found.sort(descending=True, stable=True)
+            sizes = (found > torch.arange(int(found[0]) if batch else time).unsqueeze(1)).sum(1).tolist()
+            order = order.to(x.device)
+            x, h, c = (part.index_select(1, order) for part in (x[: len(sizes)], h, c))
+        maps = [self._vertical(layer) for layer in range(self.num_layers)]
+        vertical, bias = tuple(weight for weight, _ in maps), tuple(bias for _, bias in maps)
+        return _Start(sizes, order, x, h, c, self._recurrent(), vertical, bias)
 
     def _vertical(self, layer: int) -> tuple[Tensor, Tensor | None]:
         """What a layer does with what comes from below, as one affine map: gates, candidate, logits of global gates."""
-        blocks, size = _CELLS[self.cell], self.hidden_size
-        weight: Tensor = getattr(self, f"weight_ih_l{layer}")
-        order = [*blocks.gates, blocks.candidate]
-        rows = torch.split(weight, size)
+        size, order = self.hidden_size, _ORDER[self.cell]
+        rows = torch.split(getattr(self, f"weight_ih_l{layer}"), size)
         parts = [rows[block] for block in order]
         bias: Tensor | None = None
         if self.bias:
@@ -245,48 +244,13 @@ class GatedFeedback(nn.Module):
         logits = self.weight_gate_hh.view(layers * layers, layers, -1).transpose(0, 1)  # (source, to x from, hidden)
         return torch.cat([self.weight_hh, logits], 1)
 
-    def _step_by_step(
-        self, x: Tensor, h: Tensor, c: Tensor, valid: Tensor | None, trace: list[Tensor] | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Top layer's states and the last state, by ordinary operations."""
-        layers, size = self.num_layers, self.hidden_size
-        weights = [self._vertical(layer) for layer in range(layers)]
-        recurrent = self._recurrent().transpose(1, 2)
-        first = F.linear(x, *weights[0])  # (time, batch, rows)
-        candidate_rows = _CELLS[self.cell].count * size
-        outputs = []
-        for t in range(len(x)):
-            reached = torch.bmm(h, recurrent)  # (source, batch, rows)
-            feedback, own, logits = torch.split(
-                reached, [layers * size, candidate_rows - size, layers * layers if self.gated else 0], 2
-            )
-            logits = logits.sum(0)
-            hidden: list[Tensor] = []
-            cells: list[Tensor] = []
-            for j in range(layers):
-                vertical = first[t] if j == 0 else F.linear(hidden[-1], *weights[j])
-                fed = feedback[:, :, j * size : (j + 1) * size]
-                if self.gated:
-                    gates = torch.sigmoid(vertical[:, candidate_rows:] + logits[:, j * layers : (j + 1) * layers])
-                    fed = fed * gates.t().unsqueeze(2)
-                    vertical = vertical[:, :candidate_rows]
-                else:
-                    gates = vertical.new_ones(len(vertical), layers)
-                if trace is not None:
-                    trace.append(gates)
-                new_h, new_c = _cell(self.cell, vertical, own[j], fed.sum(0), h[j], c[j])
-                hidden.append(new_h.to(h.dtype))
-                cells.append(new_c.to(c.dtype))
-            new_states = torch.stack(hidden), torch.stack(cells)
-            if valid is None:
-                h, c = new_states
-            else:
-                h, c = (torch.where(valid[t], new, old) for new, old in zip(new_states, (h, c), strict=True))
-            outputs.append(h[-1])
-        return torch.stack(outputs), h, c
-
     def extra_repr(self) -> str:
         text = f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, cell={self.cell!r}"
         if not self.gated:
             text += ", gated=False"
         return text + (", batch_first=True" if self.batch_first else "")
+
+
+def _given_order(part: Tensor, order: Tensor | None, axis: int) -> Tensor:
+    """Sequences where the caller has them; they were sorted by length."""
+    return part if order is None else part.index_select(axis, order.argsort())

@@ -44,10 +44,16 @@ def checked_sequences(
     if lengths is not None:
         found = _checked_lengths(name, lengths, batch, time)
         sequences = sequences.masked_fill(~valid_steps(found, time, sequences.device).unsqueeze(2), 0)
-    # Where a graph is being compiled, a look at the values would break it.
-    if not torch.compiler.is_compiling() and not bool(sequences.detach().isfinite().all()):
-        raise ValueError(f"{name}: {what} must be finite, got NaN or infinite values; clean the batch first")
+    check_finite(name, what, sequences)
     return sequences, found
+
+
+def check_finite(name: str, what: str, *parts: Tensor) -> None:
+    """Refuse values that are not finite; where a graph is being compiled or mapped, values cannot be looked at."""
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return
+    if not all(bool(part.detach().isfinite().all()) for part in parts):
+        raise ValueError(f"{name}: {what} must be finite, got NaN or infinite values; clean the batch first")
 
 
 def _checked_lengths(name: str, lengths: Lengths, batch: int, time: int) -> Int[Tensor, " batch"]:
