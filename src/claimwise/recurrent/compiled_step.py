@@ -30,6 +30,8 @@ VARIABLE = "CLAIMWISE_RECURRENT_STEP"
 SIGNATURES = {
     "lstm_forward": "pipppp",
     "lstm_backward": "pippppppipp",
+    "lstm_forward_steps": "pippppipppp",
+    "lstm_backward_steps": "piippppppppipppp",
     "gru_forward": "iippp",
     "gru_backward": "iippppp",
     "gru_before_gates": "iippp",

@@ -7,7 +7,6 @@ peepholes: F. A. Gers, J. Schmidhuber, *Recurrent Nets that Time and Count* (200
 """
 
 import ctypes
-import itertools
 from collections.abc import Callable
 from functools import partial
 
@@ -19,6 +18,11 @@ from claimwise.recurrent.compiled_step import CompiledStep, LSTMShape, compiled_
 from claimwise.recurrent.packed_rows import PackedRows
 from claimwise.recurrent.recurrence import States, Trace, Weights
 from claimwise.recurrent.variants import LSTMVariant
+
+ROWS_AT_ONCE = 512
+"""Rows whose gradients are gathered in one product: enough for its speed, and few enough to stay in the cache."""
+SMALL = 500_000
+"""Multiplications of a step up to which machine code of our own does the product too."""
 
 
 class LSTMCell:
@@ -32,6 +36,7 @@ class LSTMCell:
         self.blocks = variant.blocks
         self.widths = [hidden_size if block == "candidate" else self.gate_rows for block in self.blocks]
         # Inside a sweep the gates stand together where they see each other: one product over all of them.
+        self.seen = len(variant.own_gates) * self.gate_rows
         self.inner = (*variant.own_gates, "candidate") if variant.gate_recurrence else self.blocks
 
     def shapes(self, inputs: int, hidden: int, bias: bool) -> dict[str, tuple[int, ...]]:
@@ -101,9 +106,22 @@ class LSTMCell:
         bias = None if b_ih is None else self._inward(b_ih + b_hh)
         gates = F.linear(x, self._inward(w_ih), bias)  # (rows, width)
         ys, cs = gates.new_empty(rows.total, self.hidden), gates.new_empty(rows.total, self.hidden)
-        step = self._forward_step(gates, w_ph)
-        seen = len(self.variant.own_gates) * self.gate_rows
         around = None if w_gh is None else w_gh.t()
+        compiled = self._compiled(gates, w_ph)
+        if compiled is not None and self._small(rows):
+            functions, shape = compiled
+            packed = [recurrent.contiguous(), None if around is None else around.contiguous()]
+            functions.lstm_forward_steps(
+                ctypes.addressof(shape),
+                len(rows.sizes),
+                (ctypes.c_long * len(rows.sizes))(*rows.sizes),
+                gates.data_ptr(),
+                *(None if matrix is None else matrix.data_ptr() for matrix in packed),
+                self.seen,
+                *(tensor.data_ptr() for tensor in (y, c, ys, cs)),
+            )
+            return (ys, rows.last(cs)), (ys, gates, cs)
+        step = self._forward_step(compiled, w_ph)
         earlier: Tensor | None = None  # gates of the step before
         for n, pre, c_next, y_next in zip(
             rows.sizes, gates.split(rows.sizes), cs.split(rows.sizes), ys.split(rows.sizes), strict=True
@@ -111,8 +129,8 @@ class LSTMCell:
             pre.addmm_(y[:n], recurrent)
             if around is not None:
                 if earlier is not None:
-                    pre[:, :seen].addmm_(earlier[:n], around)
-                earlier = pre[:, :seen]
+                    pre[:, : self.seen].addmm_(earlier[:n], around)
+                earlier = pre[:, : self.seen]
             step(pre, c, c_next, y_next)
             y, c = y_next, c_next
         return (ys, rows.last(cs)), (ys, gates, cs)
@@ -130,39 +148,106 @@ class LSTMCell:
         w_ih, w_hh, _, _, w_ph, w_gh = weights
         ys, gates, cs = kept
         first_y, first_c = (state.contiguous() for state in states)
-        recurrent = self._inward(w_hh)
+        inputs, recurrent = self._inward(w_ih), self._inward(w_hh).contiguous()
         d_ys = None if grads[0] is None else grads[0].contiguous()
         d_c = torch.zeros_like(first_c) if grads[1] is None else grads[1].clone(memory_format=torch.contiguous_format)
         d_y = torch.zeros_like(first_y)  # of the output, from the step after
-        d_gates = torch.empty_like(gates)
-        seen = len(self.variant.own_gates) * self.gate_rows
-        d_seen = None if w_gh is None else gates.new_zeros(rows.batch, seen)
-        step = self._backward_step(gates, w_ph)
-        ends = list(itertools.accumulate(rows.sizes))
-        for t in range(len(rows.sizes) - 1, -1, -1):
-            n = rows.sizes[t]
-            here = slice(ends[t] - n, ends[t])
-            before = first_c if t == 0 else cs[ends[t - 1] - rows.sizes[t - 1] : ends[t - 1]]
-            d = d_gates[here]
-            d_y_now = d_y[:n]
-            step(gates[here], before, cs[here], None if d_ys is None else d_ys[here], d_y_now, d_seen, d_c, d)
-            torch.mm(d, recurrent, out=d_y_now)
-            if d_seen is not None:
-                torch.mm(d[:, :seen], w_gh, out=d_seen[:n])
-
-        # Over all steps at once.
+        d_seen = None if w_gh is None else gates.new_zeros(rows.batch, self.seen)
         need_x, need_y, need_c, need_ih, need_hh, need_b_ih, need_b_hh, need_ph, need_gh = needs
-        found: list[Tensor | None] = [d_gates @ self._inward(w_ih) if need_x else None]
-        found += [d_y if need_y else None, d_c if need_c else None]
-        found.append(self._outward(d_gates.t() @ x) if need_ih else None)
-        found.append(self._outward(d_gates.t() @ rows.before(ys, first_y)) if need_hh else None)
-        d_bias = self._outward(d_gates.sum(0)) if need_b_ih or need_b_hh else None
-        found += [d_bias if need_b_ih else None, d_bias if need_b_hh else None]
-        found.append(self._d_peepholes(d_gates, rows.before(cs, first_c), cs) if need_ph else None)
-        found.append(
-            d_gates[rows.batch :, :seen].t() @ rows.before(gates)[:, :seen] if need_gh and w_gh is not None else None
+        d_x = torch.empty_like(x, memory_format=torch.contiguous_format) if need_x else None
+        d_ih = torch.zeros_like(inputs) if need_ih else None
+        d_hh = torch.zeros_like(recurrent) if need_hh else None
+        d_bias = gates.new_zeros(gates.shape[1]) if need_b_ih or need_b_hh else None
+        d_ph = torch.zeros_like(w_ph) if w_ph is not None and need_ph else None
+        d_gh = torch.zeros_like(w_gh) if w_gh is not None and need_gh else None
+
+        back = self._back_over_steps(rows, gates, first_c, cs, d_ys, recurrent, w_ph, w_gh, d_y, d_seen, d_c)
+        pieces = rows.pieces(ROWS_AT_ONCE)
+        room = gates.new_empty(max(end - start for _, _, start, end in pieces), gates.shape[1])
+        for first, last, start, end in reversed(pieces):
+            d = room[: end - start]  # gradients of the pre-activations of steps first to last
+            back(first, last, d)
+            if d_x is not None:
+                torch.mm(d, inputs, out=d_x[start:end])
+            if d_ih is not None:
+                d_ih.addmm_(d.t(), x[start:end])
+            if d_hh is not None:
+                d_hh.addmm_(d.t(), rows.earlier(ys, first, last, first_y))
+            if d_bias is not None:
+                d_bias.add_(d.sum(0))
+            if d_ph is not None:
+                d_ph.add_(self._d_peepholes(d, rows.earlier(cs, first, last, first_c), cs[start:end]))
+            if d_gh is not None:
+                ungated = gates.new_zeros(rows.batch, gates.shape[1])
+                d_gh.addmm_(d[:, : self.seen].t(), rows.earlier(gates, first, last, ungated)[:, : self.seen])
+        return (
+            d_x,
+            d_y if need_y else None,
+            d_c if need_c else None,
+            None if d_ih is None else self._outward(d_ih),
+            None if d_hh is None else self._outward(d_hh),
+            self._outward(d_bias) if d_bias is not None and need_b_ih else None,
+            self._outward(d_bias).clone() if d_bias is not None and need_b_hh else None,
+            d_ph,
+            d_gh,
         )
-        return tuple(found)
+
+    def _small(self, rows: PackedRows) -> bool:
+        """Whether a step's product is so small that calling it costs more than computing it."""
+        return rows.batch * self.hidden * sum(self.widths) <= SMALL
+
+    def _back_over_steps(
+        self,
+        rows: PackedRows,
+        gates: Tensor,
+        first_c: Tensor,
+        cs: Tensor,
+        d_ys: Tensor | None,
+        recurrent: Tensor,
+        w_ph: Tensor | None,
+        w_gh: Tensor | None,
+        d_y: Tensor,
+        d_seen: Tensor | None,
+        d_c: Tensor,
+    ) -> Callable[[int, int, Tensor], None]:
+        """What goes from step ``last`` - 1 back to ``first`` and fills in the gradients of their pre-activations."""
+        compiled = self._compiled(gates, w_ph)
+        if compiled is not None and self._small(rows):
+            functions, shape = compiled
+            count = len(rows.sizes)
+            sizes, offsets = (ctypes.c_long * count)(*rows.sizes), (ctypes.c_long * count)(*rows.offsets)
+            around = None if w_gh is None else w_gh.contiguous()
+
+            def at_once(first: int, last: int, d: Tensor) -> None:
+                functions.lstm_backward_steps(
+                    ctypes.addressof(shape),
+                    first,
+                    last,
+                    sizes,
+                    offsets,
+                    *(
+                        None if tensor is None else tensor.data_ptr()
+                        for tensor in (gates, first_c, cs, d_ys, recurrent, around)
+                    ),
+                    self.seen,
+                    *(None if tensor is None else tensor.data_ptr() for tensor in (d_y, d_seen, d_c, d)),
+                )
+
+            return at_once
+        step = self._backward_step(compiled, w_ph)
+
+        def one_by_one(first: int, last: int, d: Tensor) -> None:
+            for t in range(last - 1, first - 1, -1):
+                n, here = rows.sizes[t], rows.offsets[t]
+                before = first_c if t == 0 else cs[rows.offsets[t - 1] : here]
+                above = None if d_ys is None else d_ys[here : here + n]
+                d_now, d_y_now = d[here - rows.offsets[first] :][:n], d_y[:n]
+                step(gates[here : here + n], before, cs[here : here + n], above, d_y_now, d_seen, d_c, d_now)
+                torch.mm(d_now, recurrent, out=d_y_now)
+                if d_seen is not None:
+                    torch.mm(d_now[:, : self.seen], w_gh, out=d_seen[:n])
+
+        return one_by_one
 
     def _inward(self, tensor: Tensor) -> Tensor:
         """Blocks of rows as a sweep has them."""
@@ -205,9 +290,10 @@ class LSTMCell:
                 setattr(shape, f"peep_{gate}", w_ph.data_ptr() + k * self.hidden * size)
         return functions, shape
 
-    def _forward_step(self, gates: Tensor, w_ph: Tensor | None) -> Callable[[Tensor, Tensor, Tensor, Tensor], None]:
+    def _forward_step(
+        self, compiled: tuple[CompiledStep, LSTMShape] | None, w_ph: Tensor | None
+    ) -> Callable[[Tensor, Tensor, Tensor, Tensor], None]:
         """What turns pre-activations into activations, and the cell before into cell and output."""
-        compiled = self._compiled(gates, w_ph)
         if compiled is None:
             return partial(self._step_forward, w_ph)
         functions, shape = compiled
@@ -218,9 +304,10 @@ class LSTMCell:
 
         return step
 
-    def _backward_step(self, gates: Tensor, w_ph: Tensor | None) -> Callable[..., None]:
+    def _backward_step(
+        self, compiled: tuple[CompiledStep, LSTMShape] | None, w_ph: Tensor | None
+    ) -> Callable[..., None]:
         """What turns gradients of output and cell into those of the pre-activations and of the cell before."""
-        compiled = self._compiled(gates, w_ph)
         if compiled is None:
             return partial(self._step_backward, w_ph)
         functions, shape = compiled

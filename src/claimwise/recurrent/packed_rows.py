@@ -4,6 +4,7 @@ The layout is that of :class:`torch.nn.utils.rnn.PackedSequence`: step t has ``s
 Sequences of one length are the case of equal sizes. Masking is exact since there is nothing to mask.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -24,6 +25,7 @@ class PackedRows:
         self.batch = self.sizes[0]
         self.equal = self.sizes[-1] == self.batch
         self.total = sum(self.sizes)
+        self.offsets = [end - size for end, size in zip(itertools.accumulate(self.sizes), self.sizes, strict=True)]
 
     def _places(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Offset of each step, step and sequence of each row, length of each sequence."""
@@ -48,16 +50,25 @@ class PackedRows:
         offsets, _, _, lengths = self._places()
         return rows.index_select(0, offsets[lengths - 1] + torch.arange(self.batch, device=self.device))
 
-    def before(self, rows: Tensor, first: Tensor | None = None) -> Tensor:
-        """The rows of the step before, for all steps; for the first one ``first``, or where it is None left out."""
-        if self.equal:
-            earlier = rows[: self.total - self.batch]
-        else:
-            _, steps, _, _ = self._places()
-            sizes = torch.tensor(self.sizes, device=self.device)
-            here = torch.arange(self.batch, self.total, device=self.device)
-            earlier = rows.index_select(0, here - sizes[steps[self.batch :] - 1])
-        return earlier if first is None else torch.cat([first, earlier])
+    def pieces(self, rows: int) -> list[tuple[int, int, int, int]]:
+        """Steps in pieces of about so many rows: first step, end, first row, end."""
+        found, first = [], 0
+        for t, size in enumerate(self.sizes):
+            end = self.offsets[t] + size
+            if end - self.offsets[first] >= rows or t + 1 == len(self.sizes):
+                found.append((first, t + 1, self.offsets[first], end))
+                first = t + 1
+        return found
+
+    def earlier(self, rows: Tensor, first: int, last: int, start: Tensor) -> Tensor:
+        """For each row of the steps from ``first`` up to ``last``, that of the step before; of step 0 ``start``."""
+        if self.equal and first > 0:
+            return rows[self.offsets[first - 1] : self.offsets[last - 1]]
+        parts = [
+            start if t == 0 else rows[self.offsets[t - 1] : self.offsets[t - 1] + self.sizes[t]]
+            for t in range(first, last)
+        ]
+        return torch.cat(parts)
 
     def pad(self, rows: Tensor, order: Tensor | None, steps: int) -> Tensor:
         """Rows as (steps, batch, ...), 0 after each sequence's end; ``order[k]``: which sequence is the k-th longest."""

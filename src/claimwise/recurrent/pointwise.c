@@ -228,6 +228,74 @@ void NAME(lstm_backward)(
     }
 }
 
+/* c (rows x n) += a (rows x k) b (k x n), for matrices so small that calling a library costs more than computing. */
+static void NAME(add_product)(
+    long rows, long k, long n, const REAL *restrict a, long a_width, const REAL *restrict b, REAL *restrict c,
+    long c_width
+) {
+    for (long row = 0; row < rows; row++) {
+        const REAL *restrict x = a + row * a_width;
+        REAL *restrict y = c + row * c_width;
+        long m = 0;
+        for (; m + 8 <= k; m += 8) {
+            const REAL *restrict w = b + m * n;
+            const REAL x0 = x[m], x1 = x[m + 1], x2 = x[m + 2], x3 = x[m + 3];
+            const REAL x4 = x[m + 4], x5 = x[m + 5], x6 = x[m + 6], x7 = x[m + 7];
+            EACH y[j] += ((x0 * w[j] + x1 * w[n + j]) + (x2 * w[2 * n + j] + x3 * w[3 * n + j]))
+                       + ((x4 * w[4 * n + j] + x5 * w[5 * n + j]) + (x6 * w[6 * n + j] + x7 * w[7 * n + j]));
+        }
+        for (; m < k; m++) {
+            const REAL *restrict w = b + m * n;
+            const REAL x0 = x[m];
+            EACH y[j] += x0 * w[j];
+        }
+    }
+}
+
+/* All steps forward: recurrent (hidden x width), around (seen x seen, or NULL). */
+void NAME(lstm_forward_steps)(
+    const NAME(lstm) *cell, long steps, const long *sizes, REAL *pre, const REAL *recurrent, const REAL *around,
+    long seen, const REAL *y, const REAL *c, REAL *ys, REAL *cs
+) {
+    const long n = cell->hidden, width = cell->width;
+    const REAL *earlier = 0;
+    for (long t = 0; t < steps; t++) {
+        const long rows = sizes[t];
+        NAME(add_product)(rows, n, width, y, n, recurrent, pre, width);
+        if (around && earlier) NAME(add_product)(rows, seen, seen, earlier, width, around, pre, width);
+        NAME(lstm_forward)(cell, rows, pre, c, cs, ys);
+        earlier = pre;
+        y = ys;
+        c = cs;
+        pre += rows * width;
+        ys += rows * n;
+        cs += rows * n;
+    }
+}
+
+/* Steps last - 1, ..., first backward; arrays over all steps begin at step 0, ds at step first. */
+void NAME(lstm_backward_steps)(
+    const NAME(lstm) *cell, long first, long last, const long *sizes, const long *offsets, const REAL *gates,
+    const REAL *c_start, const REAL *cs, const REAL *dys, const REAL *recurrent, const REAL *around, long seen,
+    REAL *dh, REAL *da, REAL *dc, REAL *ds
+) {
+    const long n = cell->hidden, width = cell->width;
+    for (long t = last - 1; t >= first; t--) {
+        const long rows = sizes[t], here = offsets[t];
+        REAL *d = ds + (here - offsets[first]) * width;
+        NAME(lstm_backward)(
+            cell, rows, gates + here * width, t ? cs + offsets[t - 1] * n : c_start, cs + here * n,
+            dys ? dys + here * n : 0, dh, da, seen, dc, d
+        );
+        memset(dh, 0, rows * n * sizeof(REAL));
+        NAME(add_product)(rows, width, n, d, width, recurrent, dh, n);
+        if (da) {
+            memset(da, 0, rows * seen * sizeof(REAL));
+            NAME(add_product)(rows, seen, seen, d, width, around, da, seen);
+        }
+    }
+}
+
 /* GRU, reset after the product. a: blocks reset, update, product of the candidate (with its bias), candidate's input;
    they become r, u, that product, candidate. */
 void NAME(gru_forward)(long rows, long n, REAL *restrict as, const REAL *restrict before, REAL *restrict out) {
