@@ -147,7 +147,7 @@ def test_numbers_in_the_differences_are_those_of_the_plans():
         for words in (f"{setup.hidden} cells", f"{setup.epochs} epochs", f"batches of {setup.batch_size}"):
             assert words in odyssey.SIDE_BY_SIDE[scale].replace('"', "")
     for experiment in (odyssey.rates, odyssey.sizes, odyssey.noises):
-        assert experiment.plans["small"].setup.epochs == 6
+        assert experiment.plans["small"].setup.epochs == 12
     assert f"{odyssey.longer.plans['small'].setup.epochs} epochs" in paper.claims["near-the-published-music-loss"].says
     assert odyssey.sizes.plans["quick"].setup.epochs == 4
 

@@ -217,13 +217,13 @@ class Rows:
 
     dataset: str = "mnist"
     """A data set of images in `claimwise data list`."""
-    images: int = 4_000
+    images: int = 8_000
     """The first so many training images."""
     tests: int = 2_000
     """The first so many test images."""
     hidden: int = 32
     """Cells."""
-    learning_rate: float = 0.005
+    learning_rate: float = 0.01
     """Step size of Adam."""
     batch_size: int = 50
     """Images a step."""
@@ -460,8 +460,12 @@ def train(
 # The search ----------------------------------------------------------------------------------------------------------
 #
 # Budget of `small`, fixed before any verdict: 15 minutes of one core over all experiments and seeds. An epoch of the
-# chorales in batches of 8 takes .2 to .3 s with 20 to 60 cells, .45 s with 100, so 336 trials of up to 6 epochs 8
-# minutes, nine architectures at two rates 3, all else 3.
+# chorales in batches of 8 takes .2 to .25 s with 20 to 60 cells, .45 s with 100: 312 trials of up to 6 epochs take 7
+# minutes, nine architectures at two rates 2.5, the sweeps 3, the longer training and the other tasks 2.
+#
+# What was planned anew after timing one seed outside the plan: sweeps of 12 epochs in the place of 6, since in that
+# seed networks of 10 and of 80 cells were still alike; rows of 8,000 images in the place of 4,000 and a rate of .01 in
+# the place of .005, since vanilla still erred on 31 %. No other architecture's figures had been seen.
 
 
 class Draw(NamedTuple):
@@ -561,7 +565,7 @@ def search_plans(quick: int = 1, small: int = 1, full: int = 1) -> dict[str, Pla
     }
 
 
-VANILLA_PLANS = search_plans(small=6, full=5)
+VANILLA_PLANS = search_plans(small=5, full=5)
 """Vanilla's own search is longer, for the analysis of variance."""
 
 
@@ -851,14 +855,14 @@ TINY_SETTING: dict[str, Any] = {
     "hidden": 12,
     "learning_rate": 0.02,
 }
-SHORT: dict[str, Any] = {"batch_size": 8, "epochs": 6, "patience": 6}
+SHORT: dict[str, Any] = {"batch_size": 8, "epochs": 12, "patience": 12}
 """The hyper-parameters of `small` (rate .006, momentum .9, no noise) were chosen by validation loss on torch's own
 LSTM, which is NP, one seed, before any comparison of variants."""
 
 
 @paper.experiment(
     quick=Plan(Together(**TINY_SETTING, rates=(0.02,)), seeds=3),
-    small=Plan(Together(**SHORT | {"epochs": 7}), seeds=5),
+    small=Plan(Together(**SHORT | {"epochs": 7, "patience": 7}), seeds=5),
 )
 def together(run: Run, setup: Together) -> Measurements:
     """All nine architectures with one setting and one order of the pieces; and vanilla's gates over a piece."""
@@ -1205,7 +1209,7 @@ def update_gate_ends(gru: GRU, x: Tensor, start: Tensor) -> dict[str, Any]:
 
 SEARCHED = {
     "quick": "generated chorales; 4 trials an architecture of 3 epochs, 8 to 16 cells, batches of 6; narrower ranges",
-    "small": "24 trials an architecture (144 of vanilla) of up to 6 epochs, 20 to 60 cells, batches of 8, rates from "
+    "small": "24 trials an architecture (120 of vanilla) of up to 6 epochs, 20 to 60 cells, batches of 8, rates from "
     "1e-5; the best quarter of every 8 trials",
     "paper": "the best tenth of every 40 trials in the place of the best 20 of 200, five searches in all; rates "
     "multiply gradients summed over the steps of a piece; initial weights are torch's",
@@ -1216,14 +1220,14 @@ SIDE_BY_SIDE = {
     "batches of 8",
 }
 ANALYSED = {
-    "small": "48 trials a search, shorter than the paper's and with up to 60 cells, rates from 1e-5; losses above that "
+    "small": "40 trials a search, shorter than the paper's and with up to 60 cells, rates from 1e-5; losses above that "
     "of key frequencies count as that",
     "paper": "losses above that of key frequencies count as that",
 }
 SWEPT = {
     "quick": "generated chorales, 4 epochs of up to 16 cells; one setting for all else in the place of the "
     "forest's marginal",
-    "small": "6 epochs in batches of 8; one setting for all else in the place of the forest's marginal",
+    "small": "12 epochs in batches of 8; one setting for all else in the place of the forest's marginal",
 }
 ALL = {"quick": STAND_IN, "small": REDUCED, "paper": PAPER}
 FIXED = {"quick": STAND_IN, "small": REDUCED}
@@ -1300,14 +1304,15 @@ paper.claim(
 paper.claim(
     "forgetting-is-needed-to-recall",
     sheet="29.2",
-    says="Where a new mark must replace what was kept, the network without forget gate errs at least twice as often as "
-    "vanilla.",
+    says="Where a new mark must replace what was kept, the network without forget gate errs visibly: at least twice as "
+    "often as vanilla, and on one step in twenty.",
     where="section V-B, on what the forget gate is for",
     holds={
         "quick": recall["nfg_error"] - recall["vanilla_error"] > 0,
-        "small": recall["nfg_error"] - 2 * recall["vanilla_error"] > 0,
+        "small": all_of(recall["nfg_error"] - 2 * recall["vanilla_error"] > 0, recall["nfg_error"] > 0.05),
     },
-    because="the sheet asks for a visible failure: twice the errors; after a quick training, the sign",
+    because="the sheet asks for a visible failure: twice the errors, and enough of them to be seen where vanilla has "
+    "hardly any; after a quick training, the sign",
     fidelity={"quick": STAND_IN, "small": STAND_IN},
     differences="streams of symbols are no task of the paper's; Adam in the place of Nesterov's momentum",
 )
@@ -1320,7 +1325,7 @@ paper.claim(
     holds=all_of(rows["nfg"] - rows["vanilla"] > 0, rows["noaf"] - rows["vanilla"] > 0),
     because="a third task in the place of speech and handwriting; the sign of both differences, paired by seed",
     fidelity=STANDS_IN,
-    differences="rows of MNIST in the place of speech; 4,000 images, 2 epochs of Adam, 32 cells",
+    differences="rows of MNIST in the place of speech; 8,000 images, 2 epochs of Adam, 32 cells",
 )
 paper.claim(
     "forget-gate-and-output-activation-beat-the-input-gate",
@@ -1468,7 +1473,7 @@ paper.claim(
     holds=all_of(*(rows[variant] - rows["vanilla"] > 0 for variant in ("nig", "nog", "niaf"))),
     because="the sheet's stand-in for speech; the sign of three differences, paired by seed",
     fidelity=STANDS_IN,
-    differences="rows of MNIST in the place of speech; 4,000 images, 2 epochs of Adam, 32 cells",
+    differences="rows of MNIST in the place of speech; 8,000 images, 2 epochs of Adam, 32 cells",
 )
 paper.claim(
     "gate-recurrence-hurts-music",
@@ -1593,7 +1598,7 @@ paper.claim(
     says="Momentum explains less than a tenth.",
     where="section V-C, figure 5",
     holds=hyperparameters["momentum"] < 0.1,
-    because="weaker than the paper's hundredth: a forest fitted to 48 trials gives several per cent to chance",
+    because="weaker than the paper's hundredth: a forest fitted to 40 trials gives several per cent to chance",
     fidelity={"small": REDUCED},
     differences=told(ANALYSED, {"small": REDUCED}),
 )
@@ -1722,14 +1727,16 @@ paper.claim(
     *SEARCHES.values(),
     title="Nine architectures, each with a search of its own",
     caption="Loss on the test pieces in nats a step, lower is better: all trials (left), and the best share of them by "
-    "validation (right). Boxes hold the middle half, whiskers all. Dotted: vanilla's median.",
+    "validation (right). Boxes hold the middle half, whiskers all. Dotted: vanilla's median. Trials that lose 1.2 "
+    "times what key frequencies alone do, or more, stand at the edge.",
 )
 def box_plots(results: Results) -> Any:
     from claimwise.lab.figures import COLOURS, INK, MUTED, figure
 
     fig, panels = figure(6.6, 3.4, columns=2, sharey=True)
+    edge = 1.2 * float(results[search_vanilla]["key_frequency_loss"][0])
     for axes, name, title in zip(panels, ("all", "best"), ("all trials", "best share"), strict=True):
-        losses = [results[experiment][name].ravel() for experiment in SEARCHES.values()]
+        losses = [results[experiment][name].ravel().clip(max=edge) for experiment in SEARCHES.values()]
         at = np.arange(len(losses))[::-1]
         boxes = axes.boxplot(
             losses, positions=at, orientation="horizontal", widths=0.6, whis=(0, 100), showfliers=False,
@@ -1787,8 +1794,14 @@ def marginals(results: Results) -> Any:
         axes.plot(values, loss, ".", color=MUTED, markersize=3, alpha=0.6, zorder=0)
         mean_band(axes, axis_of(name, setup, stored.x(f"by_{name}")), stored[f"by_{name}"], colour=COLOURS.blue)
         axes.set(xlabel=LABELS[name])
-        if name in ("hidden", "momentum"):
+        if name == "momentum":
             axes.set_xscale("log")
+        elif name == "hidden":
+            axes.set_xscale("log")
+            low, high = setup["hidden"]
+            shown = sorted({low, round(math.sqrt(low * high)), high})
+            axes.set_xticks(shown, [str(count) for count in shown])
+            axes.set_xticks([], minor=True)
     for axes in panels[:, 0]:
         axes.set(ylabel="nats a step")
     return fig
