@@ -4,6 +4,9 @@ from claimwise.recurrent.bptt import (
     Gradients,
     bptt,
 )
+from claimwise.recurrent.compiled_step import (
+    pointwise_step,
+)
 from claimwise.recurrent.gate_activity import (
     gate_activity,
 )
@@ -57,5 +60,6 @@ __all__ = [
     "decay_rate",
     "gate_activity",
     "gradient_norms",
+    "pointwise_step",
     "recurrent_connections",
 ]

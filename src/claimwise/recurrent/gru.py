@@ -5,6 +5,9 @@ K. Cho et al., *Learning Phrase Representations using RNN Encoder-Decoder for St
 and cuDNN apply the reset after it.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
@@ -49,6 +52,9 @@ class GRU(Recurrence):
     ) -> tuple[Tensor | PackedSequence, Tensor]:
         output, (h_n,) = self._recur(input, None if hx is None else (hx,), lengths)
         return output, h_n
+
+    def _platform_kernel(self) -> Callable[..., Any] | None:
+        return torch.gru if self.form == "reset-after" else None
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, form={self.form!r}"

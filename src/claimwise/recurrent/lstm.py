@@ -4,6 +4,9 @@ K. Greff, R. K. Srivastava, J. Koutník, B. R. Steunebrink, J. Schmidhuber, *LST
 Transactions on Neural Networks and Learning Systems 28 (2017), sections II and III, https://arxiv.org/abs/1503.04069.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
@@ -74,6 +77,13 @@ class LSTM(Recurrence):
     ) -> tuple[Tensor | PackedSequence, tuple[Tensor, Tensor]]:
         output, (h_n, c_n) = self._recur(input, hx, lengths)
         return output, (h_n, c_n)
+
+    def _platform_kernel(self) -> Callable[..., Any] | None:
+        fused = self.variant.own_gates == ("input", "forget", "output") and not (
+            self.variant.peepholes or self.variant.gate_recurrence or self.cells_per_block > 1
+        )
+        activations = self.variant.input_activation and self.variant.output_activation
+        return torch.lstm if fused and activations else None
 
     def extra_repr(self) -> str:
         said = super().extra_repr() + f", variant={self.variant.name!r}"

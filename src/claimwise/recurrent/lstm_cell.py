@@ -55,7 +55,8 @@ class LSTMCell:
     ) -> tuple[Tensor, ...]:
         variant, own = self.variant, self.variant.own_gates
         w_ih, w_hh, b_ih, b_hh, w_ph, w_gh = weights
-        assert w_ih is not None and w_hh is not None
+        assert w_ih is not None
+        assert w_hh is not None
         y, c = states
         gates = x.new_zeros(rows.batch, len(own) * self.gate_rows, dtype=c.dtype)
         ys, cs = [], []

@@ -6,7 +6,7 @@ IEEE Transactions on Signal Processing 45 (1997). How it is computed is ours.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -101,6 +101,11 @@ def by_ordinary_operations(x: Tensor) -> bool:
         or torch._C._are_functorch_transforms_active()
         or forward_ad._current_level >= 0
     )
+
+
+def has_fused_kernels(x: Tensor) -> bool:
+    """Whether torch's recurrent functions are one kernel on x's device: cuDNN's. On the CPU ours is as fast."""
+    return x.is_cuda and not torch._C._are_functorch_transforms_active()
 
 
 class Recurrence(nn.Module):
@@ -269,7 +274,8 @@ class Recurrence(nn.Module):
                 found = self._check_lengths(lengths, steps, batch)
                 if min(found) < steps:
                     ranks = sorted(range(batch), key=lambda k: -found[k])
-                    rows = PackedRows([sum(length > t for length in found) for t in range(max(found))], x.device)
+                    reached = torch.tensor(found) > torch.arange(max(found)).unsqueeze(1)  # (steps, batch)
+                    rows = PackedRows(reached.sum(1).tolist(), x.device)
                     order = torch.tensor(ranks, device=x.device)
                     back = order.argsort()
                     x = x.index_select(0, rows.padded_places(order))
@@ -285,7 +291,40 @@ class Recurrence(nn.Module):
             if order is not None:
                 hx = tuple(state.index_select(1, order) for state in hx)
 
-        plain = traces is not None or by_ordinary_operations(x) or not hasattr(self.cell, "sweep")
+        if traces is None and self._platform_kernel() is not None and has_fused_kernels(x):
+            x, finals = self._by_platform(x, rows, hx)
+        else:
+            x, finals = self._by_cells(x, rows, hx, traces)
+        if back is not None:
+            finals = tuple(state.index_select(1, back) for state in finals)
+        if isinstance(input, PackedSequence):
+            return PackedSequence(x, input.batch_sizes, order, back), finals
+        output = rows.pad(x, order, steps)
+        if not batched:
+            return output.squeeze(1), tuple(state.squeeze(1) for state in finals)
+        return output.transpose(0, 1) if self.batch_first else output, finals
+
+    def _platform_kernel(self) -> Callable[..., Any] | None:
+        """torch's function that computes exactly this, if there is one."""
+        return None
+
+    def _by_platform(self, x: Tensor, rows: PackedRows, hx: States) -> tuple[Tensor, States]:
+        kernel = self._platform_kernel()
+        assert kernel is not None
+        flat = [getattr(self, name) for names in self._names for name in names if name is not None]
+        states = list(hx) if self.cell.states > 1 else hx[0]
+        how = (self.bias, self.num_layers, self.dropout, self.training, self.bidirectional)
+        if rows.equal:
+            padded = x.reshape(len(rows.sizes), rows.batch, x.shape[1])
+            y, *finals = kernel(padded, states, flat, *how, False)  # False: not batch first
+            return y.reshape(rows.total, -1), tuple(finals)
+        y, *finals = kernel(x, torch.tensor(rows.sizes), states, flat, *how)
+        return y, tuple(finals)
+
+    def _by_cells(
+        self, x: Tensor, rows: PackedRows, hx: States, traces: list[tuple[Trace, PackedRows]] | None
+    ) -> tuple[Tensor, States]:
+        plain = traces is not None or by_ordinary_operations(x)
         last: list[tuple[Tensor, ...]] = []
         for layer in range(self.num_layers):
             outputs = []
@@ -306,15 +345,7 @@ class Recurrence(nn.Module):
             if self.dropout and self.training and layer + 1 < self.num_layers:
                 x = F.dropout(x, self.dropout)
 
-        finals = tuple(torch.stack(states) for states in zip(*last, strict=True))
-        if back is not None:
-            finals = tuple(state.index_select(1, back) for state in finals)
-        if isinstance(input, PackedSequence):
-            return PackedSequence(x, input.batch_sizes, order, back), finals
-        output = rows.pad(x, order, steps)
-        if not batched:
-            return output.squeeze(1), tuple(state.squeeze(1) for state in finals)
-        return output.transpose(0, 1) if self.batch_first else output, finals
+        return x, tuple(torch.stack(states) for states in zip(*last, strict=True))
 
     def flatten_parameters(self) -> None:
         """Nothing: parameters stay where they are. Here for code written for torch's modules."""

@@ -3,6 +3,9 @@
 J. L. Elman, *Finding Structure in Time*, Cognitive Science 14 (1990).
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
@@ -48,6 +51,9 @@ class RNN(Recurrence):
     ) -> tuple[Tensor | PackedSequence, Tensor]:
         output, (h_n,) = self._recur(input, None if hx is None else (hx,), lengths)
         return output, h_n
+
+    def _platform_kernel(self) -> Callable[..., Any] | None:
+        return {"tanh": torch.rnn_tanh, "relu": torch.rnn_relu}.get(self.nonlinearity)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, nonlinearity={self.nonlinearity!r}"

@@ -32,7 +32,8 @@ class RNNCell:
         self, x: Tensor, rows: PackedRows, states: States, weights: Weights, trace: Trace | None = None
     ) -> tuple[Tensor, ...]:
         w_ih, w_hh, b_ih, b_hh = weights
-        assert w_ih is not None and w_hh is not None
+        assert w_ih is not None
+        assert w_hh is not None
         (h,) = states
         hs = []
         for pre in F.linear(x, w_ih, b_ih).split(rows.sizes):
@@ -41,3 +42,54 @@ class RNNCell:
                 h = torch.tanh(h) if self.nonlinearity == "tanh" else torch.relu(h)
             hs.append(h)
         return (torch.cat(hs),)
+
+    # The same by hand. Outputs overwrite pre-activations: they are all that the way back needs.
+
+    def sweep(
+        self, x: Tensor, rows: PackedRows, states: States, weights: Weights
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        w_ih, w_hh, b_ih, b_hh = weights
+        assert w_ih is not None
+        assert w_hh is not None
+        h, recurrent = states[0], w_hh.t()
+        hs = F.linear(x, w_ih, None if b_ih is None or b_hh is None else b_ih + b_hh)
+        for made in hs.split(rows.sizes):
+            made.addmm_(h[: len(made)], recurrent)
+            if self.nonlinearity != "linear":
+                torch.tanh_(made) if self.nonlinearity == "tanh" else torch.relu_(made)
+            h = made
+        return (hs,), (hs,)
+
+    def sweep_back(
+        self,
+        x: Tensor,
+        rows: PackedRows,
+        states: States,
+        weights: Weights,
+        kept: tuple[Tensor, ...],
+        grads: tuple[Tensor | None, ...],
+        needs: tuple[bool, ...],
+    ) -> tuple[Tensor | None, ...]:
+        w_ih, w_hh, _, _ = weights
+        assert w_ih is not None
+        assert w_hh is not None
+        assert grads[0] is not None
+        (hs,), (start,) = kept, states
+        d = grads[0].clone(memory_format=torch.contiguous_format)  # becomes that of the pre-activations
+        made, d_h = hs.split(rows.sizes), torch.zeros_like(start)
+        for h, d_now in zip(reversed(made), reversed(d.split(rows.sizes)), strict=True):
+            d_now.add_(d_h[: len(h)])
+            if self.nonlinearity == "tanh":
+                torch.ops.aten.tanh_backward.grad_input(d_now, h, grad_input=d_now)
+            elif self.nonlinearity == "relu":
+                d_now.mul_(h > 0)
+            torch.mm(d_now, w_hh, out=d_h[: len(h)])
+        need_x, need_h, need_ih, need_hh, need_b_ih, need_b_hh = needs
+        return (
+            d @ w_ih if need_x else None,
+            d_h if need_h else None,
+            d.t() @ x if need_ih else None,
+            d.t() @ rows.earlier(hs, 0, len(rows.sizes), start) if need_hh else None,
+            d.sum(0) if need_b_ih else None,
+            d.sum(0) if need_b_hh else None,
+        )
