@@ -322,6 +322,7 @@ STATE = torch.zeros(LAYERS, BATCH, HIDDEN, dtype=torch.float64)
         ("gru", (ZEROS[0],), {}, ValueError, r"input must be \(time, batch, 3\) in this order, got shape \(2, 3\)"),
         ("gru", (ZEROS[..., :2],), {}, ValueError, r"input must be .* got shape \(5, 2, 2\)"),
         ("gru", (ZEROS.long(),), {}, TypeError, "input must be floating point, got torch.int64"),
+        ("gru", (ZEROS.float(),), {}, TypeError, "input is torch.float32, the parameters are torch.float64"),
         ("gru", (ZEROS / 0,), {}, ValueError, "input must be finite"),
         ("gru", (ZEROS,), {"lengths": [5, 0]}, ValueError, r"lengths must be from 1 to the 5 steps .* got \[5, 0\]"),
         ("gru", (ZEROS,), {"lengths": [6, 5]}, ValueError, r"lengths must be from 1 to the 5 steps .* got \[6, 5\]"),

@@ -196,11 +196,14 @@ class GatedFeedback(nn.Module):
         x, found = checked_sequences(
             "GatedFeedback", "input", input, self.input_size, lengths, batch_first=self.batch_first
         )
+        dtype = self.weight_hh.dtype
+        if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
+            raise TypeError(f"GatedFeedback: input is {x.dtype}, the parameters are {dtype}; use x.to({dtype})")
         batch, time, _ = x.shape
         shape = (self.num_layers, batch, self.hidden_size)
         parts = 2 if self.cell == "lstm" else 1
         if hx is None:
-            h = x.new_zeros(shape, dtype=self.weight_hh.dtype)
+            h = x.new_zeros(shape, dtype=dtype)
             c = h if parts == 2 else h[..., :0]
         else:
             given = (hx,) if isinstance(hx, Tensor) else tuple(hx)
