@@ -281,7 +281,7 @@ def _slopes(
     size, width = form.hidden, (CELLS[form.cell] + 1) * form.hidden
     slopes: list[tuple[Tensor, ...]] = []
     for j, act in enumerate(acts):
-        *gates, candidate = act[:, :, :width].split(size, 2)
+        *gates, candidate = torch.split(act[:, :, :width], size, 2)
         inner = 1 - candidate.square()
         if feedback is not None:
             reset, update = gates
