@@ -18,6 +18,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -44,6 +45,9 @@ SIGNATURES = {
 
 class CompiledStep:
     """The functions of ``pointwise.c`` for one type. Addresses are those of contiguous tensors on the CPU."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:  # only what the loop below does not set
+        raise AttributeError(f"pointwise.c has no function {name}")
 
     def __init__(self, library: ctypes.CDLL, kind: str) -> None:
         self.real = ctypes.c_float if kind == "float" else ctypes.c_double

@@ -17,7 +17,50 @@ from claimwise.recurrent.recurrence import Lengths, Recurrence
 
 
 class GRU(Recurrence):
-    r"""Layers of gated recurrent units.
+    r"""Layers of gated recurrent units, with the reset gate after or before the product.
+
+    .. math::
+        r_t &= \sigma(W_r x_t + b_r + U_r h_{t-1} + d_r) \\
+        z_t &= \sigma(W_z x_t + b_z + U_z h_{t-1} + d_z) \\
+        n_t &= \tanh(W_n x_t + b_n + r_t \odot (U_n h_{t-1} + d_n)) \quad \text{reset-after} \\
+        n_t &= \tanh(W_n x_t + b_n + U_n (r_t \odot h_{t-1}) + d_n) \quad \text{reset-before} \\
+        h_t &= z_t \odot h_{t-1} + (1 - z_t) \odot n_t
+
+    with :math:`x_t` the input of step t, :math:`h_t` the state and output, r the reset gate, z the update gate (the
+    share of the old state that stays), n the candidate, W and U input and recurrent weights, b and d biases.
+    ``"reset-after"`` is torch's and cuDNN's, and takes their state dicts; ``"reset-before"`` is Cho et al.'s. They are
+    not the same function, and weights trained for one do not serve the other.
+
+    Args:
+        input_size: Features of a step.
+        hidden_size: Units.
+        num_layers: Layers, each on the outputs of the one below.
+        bias: Whether there are biases.
+        batch_first: Whether inputs and outputs are (batch, time, features), not (time, batch, features).
+        dropout: Probability with which each output of a layer but the last is dropped in training.
+        bidirectional: Whether each layer has a second direction, from the end of each sequence to its start.
+        form: ``"reset-after"`` or ``"reset-before"``.
+        device: Where the parameters live.
+        dtype: Type of the parameters.
+
+    Shape:
+        Input (time, batch, input_size), with ``batch_first`` (batch, time, input_size), unbatched (time, input_size),
+        or a PackedSequence, and h_0 of (num_layers * directions, batch, hidden_size), unbatched without batch; 0 by
+        default. Output (time, batch, directions * hidden_size) laid out as the input, and the last state in the shape
+        of h_0. ``lengths``, one number of steps a sequence, in any order: steps past a length are not computed,
+        whatever stands there (NaN too) changes nothing, outputs there are 0, the last state is the state at the length,
+        and the reverse direction starts there. Parameters as torch's, rows in the order r, z, n: 3 (N M + N² + 2 N) for
+        N units on M inputs.
+
+    Raises:
+        TypeError: input, state or lengths of another type.
+        ValueError: a size below 1, dropout outside [0, 1], an unknown form; input of other features or shape, without a
+            step, NaN or infinite; a state of another shape or not finite; lengths of another number, below 1 or beyond
+            the input.
+
+    Differences from the paper:
+        Biases, which the paper leaves out. Published texts disagree on which of z and 1 - z keeps the old state; here
+        z does, as in Cho et al.'s equation 7 and in torch.
 
     Example:
         >>> import torch

@@ -1,7 +1,7 @@
 """One step of the gated recurrent unit in both published forms, forward and backward, over packed rows.
 
-K. Cho et al. (2014), equations 5 to 8 and the first version of that paper, as in :class:`~claimwise.recurrent.GRU`, whose
-notation this is.
+K. Cho et al. (2014), equations 5 to 8, and the first version of that paper. The notation is that of
+:class:`~claimwise.recurrent.GRU`.
 """
 
 from typing import Literal
@@ -39,19 +39,17 @@ class GRUCell:
         self, x: Tensor, rows: PackedRows, states: States, weights: Weights, trace: Trace | None = None
     ) -> tuple[Tensor, ...]:
         w_ih, w_hh, b_ih, b_hh = weights
-        assert w_ih is not None
-        assert w_hh is not None
         (h,) = states
         hidden, dtype = h.shape[1], h.dtype
         hs = []
-        for pre in F.linear(x, w_ih, b_ih).to(dtype).split(rows.sizes):
+        for pre in torch.split(F.linear(x, w_ih, b_ih).to(dtype), rows.sizes):
             h = h[: len(pre)]
             if self.form == "reset-after":
                 seen = F.linear(h, w_hh, b_hh).to(dtype)
                 r, z = torch.sigmoid(pre[:, : 2 * hidden] + seen[:, : 2 * hidden]).chunk(2, 1)
                 n = torch.tanh(pre[:, 2 * hidden :] + r * seen[:, 2 * hidden :])
             else:
-                b_gates, b_candidate = (None, None) if b_hh is None else b_hh.split([2 * hidden, hidden])
+                b_gates, b_candidate = (None, None) if b_hh is None else torch.split(b_hh, [2 * hidden, hidden])
                 seen = F.linear(h, w_hh[: 2 * hidden], b_gates).to(dtype)
                 r, z = torch.sigmoid(pre[:, : 2 * hidden] + seen).chunk(2, 1)
                 n = torch.tanh(pre[:, 2 * hidden :] + F.linear(r * h, w_hh[2 * hidden :], b_candidate).to(dtype))
@@ -64,8 +62,7 @@ class GRUCell:
 
     def _inputs(self, x: Tensor, weights: Weights) -> Tensor:
         """All that does not depend on the state: (rows, width)."""
-        w_ih, w_hh, b_ih, b_hh = weights
-        assert w_ih is not None
+        w_ih, _w_hh, b_ih, b_hh = weights
         hidden = len(w_ih) // 3
         if self.form == "reset-before":
             return F.linear(x, w_ih, None if b_ih is None or b_hh is None else b_ih + b_hh)
@@ -85,13 +82,12 @@ class GRUCell:
         self, x: Tensor, rows: PackedRows, states: States, weights: Weights
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         _, w_hh, _, _ = weights
-        assert w_hh is not None
         h, n = states[0].contiguous(), w_hh.shape[1]
         a = self._inputs(x, weights)
         hs = a.new_empty(rows.total, n)
         recurrent, step = w_hh.t(), compiled_step(a.dtype, a.device)
         reset_states = a.new_empty(rows.batch, n)
-        for size, pre, made in zip(rows.sizes, a.split(rows.sizes), hs.split(rows.sizes), strict=True):
+        for size, pre, made in zip(rows.sizes, torch.split(a, rows.sizes), torch.split(hs, rows.sizes), strict=True):
             h = h[:size]
             if self.form == "reset-after":
                 pre[:, : 3 * n].addmm_(h, recurrent)
@@ -127,9 +123,7 @@ class GRUCell:
         grads: tuple[Tensor | None, ...],
         needs: tuple[bool, ...],
     ) -> tuple[Tensor | None, ...]:
-        w_ih, w_hh, b_ih, b_hh = weights
-        assert w_ih is not None
-        assert w_hh is not None
+        w_ih, w_hh, _b_ih, _b_hh = weights
         assert grads[0] is not None
         hs, a = kept
         start, n = states[0].contiguous(), w_hh.shape[1]

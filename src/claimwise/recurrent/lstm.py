@@ -29,7 +29,62 @@ class LSTM(Recurrence):
 
     with :math:`x_t` the input of step t, :math:`y_t` the output (torch's h), :math:`c_t` the cells, :math:`z_t` the
     candidate, :math:`i, f, o` the input, forget and output gates, W, R, p and b input, recurrent, peephole weights and
-    biases, g = h = tanh, :math:`\odot` the product element by element.
+    biases, g = h = tanh, :math:`\odot` the product element by element. The output gate's peephole sees the new cell,
+    the others the last one. The variants: NIG i = 1; NFG f = 1; NOG o = 1; NIAF g(x) = x; NOAF h(x) = x; NP p = 0; CIFG
+    f = 1 - i; FGR each gate's argument has, for every gate a, a further term :math:`R_{a} a_{t-1}` (nine matrices).
+
+    With ``cells_per_block`` K > 1 the K cells of a memory block share its gates: gates have hidden_size / K rows, and
+    each sees all cells of its block through peepholes.
+
+    A layer of N cells on M inputs has 4 (N M + N² + N) parameters and 3 N peepholes, of torch's second bias 4 N more; a
+    missing or coupled gate saves a quarter of the former and N peepholes; FGR adds 9 N².
+
+    The forget gate starts as any other, as in the paper. To start it open: ``lstm.bias_ih_l0.data[N:2 * N] += 1``
+    (N: rows of a gate; gates are in the order of ``lstm.variant.blocks``).
+
+    Args:
+        input_size: Features of a step.
+        hidden_size: Cells, N.
+        num_layers: Layers, each on the outputs of the one below.
+        bias: Whether there are biases.
+        batch_first: Whether inputs and outputs are (batch, time, features), not (time, batch, features).
+        dropout: Probability with which each output of a layer but the last is dropped in training.
+        bidirectional: Whether each layer has a second direction, from the end of each sequence to its start.
+        variant: A key of :data:`LSTM_VARIANTS` or an :class:`LSTMVariant` of one's own.
+        cells_per_block: K, cells that share gates.
+        device: Where the parameters live.
+        dtype: Type of the parameters.
+
+    Shape:
+        Input (time, batch, input_size), with ``batch_first`` (batch, time, input_size), unbatched (time, input_size),
+        or a PackedSequence, and h_0 and c_0 of (num_layers * directions, batch, hidden_size), unbatched without batch;
+        0 by default. Output (time, batch, directions * hidden_size) laid out as the input, and the last outputs and
+        cells in the shape of h_0 and c_0. ``lengths``, one number of steps a sequence, in any order: steps past a
+        length are not computed, whatever stands there (NaN too) changes nothing, outputs there are 0, the last state is
+        the state at the length, and the reverse direction starts there. Parameters ``weight_ih_l{k}{_reverse}``,
+        ``weight_hh_...``, ``bias_ih_...``, ``bias_hh_...`` as torch's, rows in the order i, f, g (the candidate), o
+        without those that the variant lacks; ``weight_ph_...`` (gates, hidden_size); ``weight_gh_...`` (gates * rows,
+        gates * rows), FGR's.
+
+    Raises:
+        TypeError: input, state or lengths of another type.
+        ValueError: a size below 1, dropout outside [0, 1], an unknown variant, cells_per_block that does not divide
+            hidden_size; input of other features or shape, without a step, NaN or infinite; a state of another shape or
+            not finite; lengths of another number, below 1 or beyond the input.
+
+    Differences from the paper:
+        Two biases and all initial weights uniform within 1 / sqrt(hidden_size), as torch; the paper draws from a normal
+        distribution of standard deviation 0.1. FGR's gates before the first step are 0; they are not part of the state
+        that is returned, so that FGR alone, continued from it, differs from one pass over the whole sequence.
+
+    Computation:
+        Input products of all steps are one product, a step costs one product and one call, and the way back is written
+        by hand; it gathers weight gradients in pieces of about 512 rows. Between forward and backward a layer keeps
+        6 hidden_size numbers a row (four activations, cell, output; fewer where gates are missing) and its input.
+        On the CPU the point-wise part is machine code where there is a C compiler (:func:`pointwise_step`), but for
+        memory blocks. On CUDA, variant NP is cuDNN's kernel, which has no second derivatives. Elsewhere second
+        derivatives, and all under ``torch.compile``, autocast and ``torch.func``, go step by step by ordinary
+        operations: the same results, slower. Under autocast only products are in the lower precision.
 
     Example:
         >>> import torch

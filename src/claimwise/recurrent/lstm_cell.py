@@ -55,29 +55,28 @@ class LSTMCell:
     ) -> tuple[Tensor, ...]:
         variant, own = self.variant, self.variant.own_gates
         w_ih, w_hh, b_ih, b_hh, w_ph, w_gh = weights
-        assert w_ih is not None
-        assert w_hh is not None
-        y, c = states
+        y, c = states[0], states[1]
         gates = x.new_zeros(rows.batch, len(own) * self.gate_rows, dtype=c.dtype)
         ys, cs = [], []
 
         def peep(gate: str, cell: Tensor) -> Tensor | float:
             return 0.0 if w_ph is None else self._each_block(cell * w_ph[own.index(gate)])
 
-        for pre in F.linear(x, w_ih, b_ih).split(rows.sizes):
+        for pre in torch.split(F.linear(x, w_ih, b_ih), rows.sizes):
             n = len(pre)
             y, c, gates = y[:n], c[:n], gates[:n]
             z = (pre + F.linear(y, w_hh, b_hh)).to(c.dtype)
-            part = dict(zip(self.blocks, z.split(self.widths, 1), strict=True))
+            part = dict(zip(self.blocks, torch.split(z, self.widths, 1), strict=True))
             if w_gh is not None:
-                for gate, seen in zip(own, F.linear(gates, w_gh).to(c.dtype).chunk(len(own), 1), strict=True):
-                    part[gate] = part[gate] + seen
+                for gate, around in zip(own, F.linear(gates, w_gh).to(c.dtype).chunk(len(own), 1), strict=True):
+                    part[gate] = part[gate] + around
             one = torch.ones_like(c)
             i = torch.sigmoid(part["input"] + peep("input", c)) if "input" in own else None
+            f: Tensor | None = None
             if variant.coupled and i is not None:
                 f = 1 - i
-            else:
-                f = torch.sigmoid(part["forget"] + peep("forget", c)) if "forget" in own else None
+            elif "forget" in own:
+                f = torch.sigmoid(part["forget"] + peep("forget", c))
             g = torch.tanh(part["candidate"]) if variant.input_activation else part["candidate"]
             kept = c if f is None else self._each_cell(f) * c
             c = kept + (g if i is None else self._each_cell(i) * g)
@@ -87,9 +86,9 @@ class LSTMCell:
             if w_gh is not None:
                 gates = torch.cat([{"input": i, "forget": f, "output": o}[gate] for gate in own], 1)  # type: ignore[misc]
             if trace is not None:
-                seen_gates = {"input": i, "forget": f, "output": o}
+                read_gates = {"input": i, "forget": f, "output": o}
                 trace.append(
-                    {name: one if gate is None else self._each_cell(gate) for name, gate in seen_gates.items()}
+                    {name: one if gate is None else self._each_cell(gate) for name, gate in read_gates.items()}
                     | {"candidate": g, "cell": c}
                 )
             ys.append(y)
@@ -125,7 +124,11 @@ class LSTMCell:
         step = self._forward_step(compiled, w_ph)
         earlier: Tensor | None = None  # gates of the step before
         for n, pre, c_next, y_next in zip(
-            rows.sizes, gates.split(rows.sizes), cs.split(rows.sizes), ys.split(rows.sizes), strict=True
+            rows.sizes,
+            torch.split(gates, rows.sizes),
+            torch.split(cs, rows.sizes),
+            torch.split(ys, rows.sizes),
+            strict=True,
         ):
             pre.addmm_(y[:n], recurrent)
             if around is not None:
@@ -245,7 +248,7 @@ class LSTMCell:
                 d_now, d_y_now = d[here - rows.offsets[first] :][:n], d_y[:n]
                 step(gates[here : here + n], before, cs[here : here + n], above, d_y_now, d_seen, d_c, d_now)
                 torch.mm(d_now, recurrent, out=d_y_now)
-                if d_seen is not None:
+                if d_seen is not None and w_gh is not None:
                     torch.mm(d_now[:, : self.seen], w_gh, out=d_seen[:n])
 
         return one_by_one
@@ -254,7 +257,7 @@ class LSTMCell:
         """Blocks of rows as a sweep has them."""
         if self.inner == self.blocks:
             return tensor
-        parts = dict(zip(self.blocks, tensor.split(self.widths), strict=True))
+        parts = dict(zip(self.blocks, torch.split(tensor, self.widths), strict=True))
         return torch.cat([parts[block] for block in self.inner])
 
     def _outward(self, tensor: Tensor) -> Tensor:
@@ -266,7 +269,7 @@ class LSTMCell:
 
     def _parts(self, tensor: Tensor, dim: int = 1) -> dict[str, Tensor]:
         widths = [self.hidden if block == "candidate" else self.gate_rows for block in self.inner]
-        return dict(zip(self.inner, tensor.split(widths, dim), strict=True))
+        return dict(zip(self.inner, torch.split(tensor, widths, dim), strict=True))
 
     def _each_cell(self, gate: Tensor) -> Tensor:
         """A block's gate for each of its cells: (rows, blocks) -> (rows, hidden)."""
@@ -274,7 +277,7 @@ class LSTMCell:
 
     def _each_block(self, values: Tensor) -> Tensor:
         """Sums over the cells of a block: (rows, hidden) -> (rows, blocks)."""
-        return values if self.cells == 1 else values.unflatten(1, (self.gate_rows, self.cells)).sum(2)
+        return values if self.cells == 1 else values.reshape(len(values), self.gate_rows, self.cells).sum(2)
 
     def _compiled(self, gates: Tensor, w_ph: Tensor | None) -> tuple[CompiledStep, LSTMShape] | None:
         functions = compiled_step(gates.dtype, gates.device)

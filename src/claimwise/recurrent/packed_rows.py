@@ -1,6 +1,6 @@
 """Sequences of unequal length as rows of all steps one after another, longest sequence first, without padding.
 
-The layout is that of :class:`torch.nn.utils.rnn.PackedSequence`: step t has ``sizes[t]`` rows, and the sizes never grow.
+The layout is that of :class:`torch.nn.utils.rnn.PackedSequence`: step t has ``sizes[t]`` rows, sizes never grow.
 Sequences of one length are the case of equal sizes. Masking is exact since there is nothing to mask.
 """
 
@@ -71,7 +71,7 @@ class PackedRows:
         return torch.cat(parts)
 
     def pad(self, rows: Tensor, order: Tensor | None, steps: int) -> Tensor:
-        """Rows as (steps, batch, ...), 0 after each sequence's end; ``order[k]``: which sequence is the k-th longest."""
+        """Rows as (steps, batch, ...), 0 after a sequence's end; ``order[k]``: which sequence is the k-th longest."""
         if self.equal and steps == len(self.sizes) and order is None:
             return rows.reshape(steps, self.batch, *rows.shape[1:])
         padded = rows.new_zeros(steps * self.batch, *rows.shape[1:])

@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import PackedSequence
 from claimwise.recurrent.packed_rows import PackedRows
 
 Lengths = Sequence[int] | Tensor
-Weights = tuple[Tensor | None, ...]
+Weights = tuple[Any, ...]  # a tensor each, or None where the cell has no such parameter
 States = tuple[Tensor, ...]
 Trace = list[dict[str, Tensor]]
 
@@ -112,6 +112,7 @@ class Recurrence(nn.Module):
     """Layers and directions of a cell; LSTM, GRU and RNN are it."""
 
     cell: Cell
+    weight_ih_l0: Tensor
 
     def __init__(
         self,

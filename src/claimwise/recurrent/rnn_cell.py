@@ -32,11 +32,9 @@ class RNNCell:
         self, x: Tensor, rows: PackedRows, states: States, weights: Weights, trace: Trace | None = None
     ) -> tuple[Tensor, ...]:
         w_ih, w_hh, b_ih, b_hh = weights
-        assert w_ih is not None
-        assert w_hh is not None
         (h,) = states
         hs = []
-        for pre in F.linear(x, w_ih, b_ih).split(rows.sizes):
+        for pre in torch.split(F.linear(x, w_ih, b_ih), rows.sizes):
             h = (pre + F.linear(h[: len(pre)], w_hh, b_hh)).to(states[0].dtype)
             if self.nonlinearity != "linear":
                 h = torch.tanh(h) if self.nonlinearity == "tanh" else torch.relu(h)
@@ -49,11 +47,9 @@ class RNNCell:
         self, x: Tensor, rows: PackedRows, states: States, weights: Weights
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         w_ih, w_hh, b_ih, b_hh = weights
-        assert w_ih is not None
-        assert w_hh is not None
         h, recurrent = states[0], w_hh.t()
         hs = F.linear(x, w_ih, None if b_ih is None or b_hh is None else b_ih + b_hh)
-        for made in hs.split(rows.sizes):
+        for made in torch.split(hs, rows.sizes):
             made.addmm_(h[: len(made)], recurrent)
             if self.nonlinearity != "linear":
                 torch.tanh_(made) if self.nonlinearity == "tanh" else torch.relu_(made)
@@ -71,13 +67,11 @@ class RNNCell:
         needs: tuple[bool, ...],
     ) -> tuple[Tensor | None, ...]:
         w_ih, w_hh, _, _ = weights
-        assert w_ih is not None
-        assert w_hh is not None
         assert grads[0] is not None
         (hs,), (start,) = kept, states
         d = grads[0].clone(memory_format=torch.contiguous_format)  # becomes that of the pre-activations
-        made, d_h = hs.split(rows.sizes), torch.zeros_like(start)
-        for h, d_now in zip(reversed(made), reversed(d.split(rows.sizes)), strict=True):
+        made, d_h = torch.split(hs, rows.sizes), torch.zeros_like(start)
+        for h, d_now in zip(reversed(made), reversed(torch.split(d, rows.sizes)), strict=True):
             d_now.add_(d_h[: len(h)])
             if self.nonlinearity == "tanh":
                 torch.ops.aten.tanh_backward.grad_input(d_now, h, grad_input=d_now)
