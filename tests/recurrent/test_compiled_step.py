@@ -1,0 +1,93 @@
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from claimwise.recurrent import LSTM, compiled_step, pointwise_step
+
+
+def functions(dtype):
+    step = compiled_step.compiled_step(dtype, torch.device("cpu"))
+    if step is None:
+        pytest.skip("no C compiler")
+    return step
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 2e-15)])
+def test_sigmoid_and_tanh_are_accurate(dtype, tolerance):
+    """Relative errors, down to the smallest arguments; where tanh(x) is x and where both are saturated."""
+    step = functions(dtype)
+    small = torch.logspace(-30, 0, 20001, dtype=torch.float64)
+    x = torch.cat([small, torch.linspace(0, 60, 60001, dtype=torch.float64)])
+    x = torch.cat([x, -x]).to(dtype)
+    sigmoids, tanhs = torch.empty_like(x), torch.empty_like(x)
+    step.elementwise(len(x), x.data_ptr(), sigmoids.data_ptr(), tanhs.data_ptr())
+    for made, function in ((sigmoids, torch.sigmoid), (tanhs, torch.tanh)):
+        exact = function(x.double())
+        assert ((made.double() - exact).abs() <= tolerance * exact.abs()).all()
+
+
+def test_extremes_saturate_and_nan_stays():
+    step = functions(torch.float32)
+    x = torch.tensor([-torch.inf, -1e30, 1e30, torch.inf, torch.nan, 0.0])
+    sigmoids, tanhs = torch.empty_like(x), torch.empty_like(x)
+    step.elementwise(6, x.data_ptr(), sigmoids.data_ptr(), tanhs.data_ptr())
+    assert torch.allclose(sigmoids[:4], torch.tensor([0.0, 0.0, 1.0, 1.0]), atol=1e-30)
+    assert tanhs[:4].tolist() == [-1.0, -1.0, 1.0, 1.0]
+    assert sigmoids[4].isnan()
+    assert tanhs[4].isnan()
+    assert (sigmoids[5].item(), tanhs[5].item()) == (0.5, 0.0)
+
+
+def test_float32_agrees_with_torchs_operations(monkeypatch):
+    from claimwise.recurrent import lstm_cell
+
+    torch.manual_seed(0)
+    lstm, x = LSTM(16, 33), torch.randn(40, 5, 16)
+    ours, _ = lstm(x)
+    monkeypatch.setattr(lstm_cell, "compiled_step", lambda dtype, device: None)
+    assert torch.allclose(lstm(x)[0], ours, atol=1e-6)
+
+
+SAYS = (
+    "import torch; from claimwise.recurrent import *; print(pointwise_step(), LSTM(2, 3)(torch.ones(2, 1, 2))[0].shape)"
+)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "compiler", "printed", "error"),
+    [
+        ("torch", None, "torch torch.Size([2, 1, 3])", ""),
+        ("auto", "/nonexistent/cc", "torch torch.Size([2, 1, 3])", ""),
+        ("compiled", "/nonexistent/cc", "", "RuntimeError: CLAIMWISE_RECURRENT_STEP=compiled, but /nonexistent/cc"),
+    ],
+)
+def test_the_switch_and_the_fall_back(wanted, compiler, printed, error, tmp_path):
+    variables = {**os.environ, "CLAIMWISE_RECURRENT_STEP": wanted, "XDG_CACHE_HOME": str(tmp_path)}
+    if compiler:
+        variables["CC"] = compiler
+    done = subprocess.run([sys.executable, "-c", SAYS], env=variables, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == printed
+    assert error in done.stderr
+
+
+def test_it_is_compiled_once_into_the_cache(tmp_path, monkeypatch):
+    functions(torch.float32)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    compiler = os.environ.get("CC", "cc")
+    compiled_step._compile(compiler)
+    (made,) = (tmp_path / "claimwise" / "recurrent").iterdir()
+    before = made.stat().st_mtime_ns
+    compiled_step._compile(compiler)
+    assert made.stat().st_mtime_ns == before
+
+
+def test_a_wrong_word_is_refused(monkeypatch):
+    monkeypatch.setenv("CLAIMWISE_RECURRENT_STEP", "fast")
+    compiled_step._library.cache_clear()
+    with pytest.raises(ValueError, match="must be auto, compiled or torch, got 'fast'"):
+        pointwise_step()
+    monkeypatch.undo()
+    compiled_step._library.cache_clear()
