@@ -1426,7 +1426,8 @@ paper.claim(
         equal(cells["states_not_kept"], 0),
         equal(cells["states_not_replaced"], 0),
     ),
-    because="flags (c) and (d) of the notes, which name forget and output; counted on the modules",
+    because="flags (c) and (d) of the notes, which name forget and output; counted on the modules, beyond rounding in "
+    "double precision",
     fidelity=IDENTITY,
 )
 paper.claim(
