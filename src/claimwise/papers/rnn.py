@@ -104,10 +104,10 @@ from claimwise.recurrent import (
 paper = Paper("rnn")
 
 # Budget of `small`, fixed before any verdict: 25 minutes of one core. Measured over some steps of every network outside
-# the plan, on a busy machine: characters 5.3 min a seed, 16 min for three; recall 36 s, 3 min for five; arithmetic 19 s,
-# 1.6 min for five; the structures 19 s, 1.6 min for five: 22 in all. Characters first had 240 steps, which would have
-# compared networks that had hardly learned to spell. Characters and arithmetic have no plan for `quick`: in the fifty
-# steps that fit nothing is learned that could tell architectures apart.
+# the plan, on a busy machine: characters 5.3 min a seed, 16 min for three; recall 36 s, 3 min for five; arithmetic 19 s
+# and the structures 19 s, 1.6 min each for five: 22 in all. Characters first had 240 steps, which would have compared
+# networks that had hardly learned to spell. Characters and arithmetic have no plan for `quick`: in the fifty steps that
+# fit nothing is learned that could tell architectures apart.
 
 # Training ------------------------------------------------------------------------------------------------------------
 
