@@ -1,6 +1,11 @@
 import subprocess
 import sys
 
+import pytest
+import torch
+
+from claimwise.recurrent import GRU, LSTM, RNN
+
 COMPILES = """
 import torch
 from claimwise.recurrent import GRU, LSTM, RNN
@@ -16,3 +21,18 @@ def test_one_graph_for_a_compiler():
     """In a process of its own: the signature checks that tests install are what a compiler cannot follow."""
     done = subprocess.run([sys.executable, "-c", COMPILES], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "compiled", done.stderr
+
+
+@pytest.mark.parametrize(("layer", "numbers"), [(LSTM, 6), (GRU, 5), (RNN, 1)])
+def test_memory_is_what_the_documentation_says(layer, numbers):
+    """Numbers kept for the way back a unit, step and sequence, beside the input."""
+    kept = {}
+
+    def keep(tensor):
+        if len(tensor) == 640:  # not parameters and states
+            kept[tensor.data_ptr()] = tensor.numel()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        layer(8, 8)(torch.randn(20, 32, 8))
+    assert sum(kept.values()) == (numbers + 1) * 640 * 8
