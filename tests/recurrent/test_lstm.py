@@ -350,7 +350,7 @@ def test_bad_settings_are_refused(arguments, message):
         (torch.full((5, 2, 3), math.nan), {}, "input must be finite, got NaN"),
         (torch.full((5, 2, 3), math.inf), {}, "input must be finite, got infinite"),
         (torch.zeros(5, 2, 3), {"lengths": [5, 6]}, "lengths must be in 1..5 .*got 6 for sequence 1"),
-        (torch.zeros(5, 2, 3), {"lengths": [0, 5]}, "got 0 for sequence 0; drop empty sequences"),
+        (torch.zeros(5, 2, 3), {"lengths": [0, 5]}, "got 0 for sequence 0; leave empty sequences out"),
         (torch.zeros(5, 2, 3), {"lengths": [5]}, "lengths must be one a sequence, 2, got 1"),
         (torch.zeros(5, 2, 3), {"hx": (torch.zeros(1, 3, 4), torch.zeros(1, 2, 4))}, "h_0 must have shape .1, 2, 4."),
         (torch.zeros(5, 2, 3), {"hx": (torch.zeros(1, 2, 4), torch.full((1, 2, 4), math.nan))}, "c_0 must be finite"),

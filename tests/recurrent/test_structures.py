@@ -196,9 +196,9 @@ ZEROS = torch.zeros(2, 4, 3, dtype=torch.float64)
         (ZEROS.long(), None, TypeError, "must be floating point, got torch.int64"),
         ([0.0], None, TypeError, "must be a torch.Tensor, got list"),
         (NAN, None, ValueError, "must be finite"),
-        (ZEROS, [4, 0], ValueError, r"from 1 to the 4 steps of the batch, got \[4, 0\]"),
-        (ZEROS, [5, 4], ValueError, r"from 1 to the 4 steps of the batch, got \[5, 4\]"),
-        (ZEROS, [4], ValueError, r"shape \(2,\), got shape \(1,\)"),
+        (ZEROS, [4, 0], ValueError, "in 1..4 .*got 0 for sequence 1"),
+        (ZEROS, [5, 4], ValueError, "in 1..4 .*got 5 for sequence 0"),
+        (ZEROS, [4], ValueError, "one a sequence, 2, got 1"),
         (ZEROS, [4.0, 2.0], TypeError, "lengths must be integers"),
     ],
 )

@@ -6,7 +6,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from claimwise.recurrent.lstm import LSTM
 from claimwise.recurrent.packed_rows import PackedRows
-from claimwise.recurrent.recurrence import Lengths, Trace
+from claimwise.recurrent.recurrence import Trace
+from claimwise.recurrent.sequence_lengths import Lengths
 
 
 def gate_activity(

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from claimwise.recurrent.gru_cell import Form, GRUCell
-from claimwise.recurrent.recurrence import Lengths, Recurrence
+from claimwise.recurrent.recurrence import Recurrence
+from claimwise.recurrent.sequence_lengths import Lengths
 
 
 class GRU(Recurrence):

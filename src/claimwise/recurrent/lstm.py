@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from claimwise.recurrent.lstm_cell import LSTMCell
-from claimwise.recurrent.recurrence import Lengths, Recurrence
+from claimwise.recurrent.recurrence import Recurrence
+from claimwise.recurrent.sequence_lengths import Lengths
 from claimwise.recurrent.variants import LSTMVariant, find_variant
 
 

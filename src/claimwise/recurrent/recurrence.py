@@ -6,7 +6,7 @@ IEEE Transactions on Signal Processing 45 (1997). How it is computed is ours.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -16,8 +16,8 @@ from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence
 
 from claimwise.recurrent.packed_rows import PackedRows
+from claimwise.recurrent.sequence_lengths import Lengths, check_finite, checked_lengths
 
-Lengths = Sequence[int] | Tensor
 Weights = tuple[Any, ...]  # a tensor each, or None where the cell has no such parameter
 States = tuple[Tensor, ...]
 Trace = list[dict[str, Tensor]]
@@ -188,36 +188,6 @@ class Recurrence(nn.Module):
                 "or the module's .to()"
             )
 
-    def _check_finite(self, what: str, x: Tensor) -> None:
-        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or x.numel() == 0:
-            return
-        low, high = (float(extreme) for extreme in torch.aminmax(x.detach()))
-        if not (math.isfinite(low) and math.isfinite(high)):
-            found = "NaN" if math.isnan(low) else "infinite"
-            raise ValueError(
-                f"{type(self).__name__}: {what} must be finite, got {found} values; clean them first, and give "
-                "lengths= where they are padding"
-            )
-
-    def _check_lengths(self, lengths: Lengths, steps: int, batch: int) -> list[int]:
-        name = type(self).__name__
-        if isinstance(lengths, Tensor):
-            if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
-                raise TypeError(f"{name}: lengths must be integers, got {lengths.dtype}; use lengths.long()")
-            lengths = lengths.reshape(-1).tolist() if lengths.ndim == 1 else [lengths.tolist()]  # type: ignore[list-item]
-        lengths = list(lengths)
-        if not all(isinstance(length, int) and not isinstance(length, bool) for length in lengths):
-            raise TypeError(f"{name}: lengths must be one integer a sequence, got {lengths}")
-        if len(lengths) != batch:
-            raise ValueError(f"{name}: lengths must be one a sequence, {batch}, got {len(lengths)}")
-        for k, length in enumerate(lengths):
-            if not 1 <= length <= steps:
-                way = "drop empty sequences from the batch" if length < 1 else "pad the input or correct the length"
-                raise ValueError(
-                    f"{name}: lengths must be in 1..{steps} (the input's steps), got {length} for sequence {k}; {way}"
-                )
-        return lengths
-
     def _check_states(self, hx: tuple[Tensor, ...], batch: int, batched: bool, like: Tensor) -> States:
         """Initial states as (layers * directions, batch, hidden)."""
         name = type(self).__name__
@@ -234,7 +204,7 @@ class Recurrence(nn.Module):
                 )
             if state.dtype != like.dtype:
                 raise TypeError(f"{name}: {what} is {state.dtype}, the input {like.dtype}; use {what}.to({like.dtype})")
-            self._check_finite(what, state)
+            check_finite(name, what, state)
         return hx if batched else tuple(state.unsqueeze(1) for state in hx)
 
     # Running
@@ -272,7 +242,7 @@ class Recurrence(nn.Module):
             x = x.reshape(steps * batch, self.input_size)
             rows = PackedRows([batch] * steps, x.device)
             if lengths is not None:
-                found = self._check_lengths(lengths, steps, batch)
+                found = checked_lengths(name, lengths, batch, steps)
                 if min(found) < steps:
                     ranks = sorted(range(batch), key=lambda k: -found[k])
                     reached = torch.tensor(found) > torch.arange(max(found)).unsqueeze(1)  # (steps, batch)
@@ -280,7 +250,7 @@ class Recurrence(nn.Module):
                     order = torch.tensor(ranks, device=x.device)
                     back = order.argsort()
                     x = x.index_select(0, rows.padded_places(order))
-        self._check_finite("input", x)
+        check_finite(name, "input", x)
 
         like = self.weight_ih_l0
         stacked = self.num_layers * self.directions

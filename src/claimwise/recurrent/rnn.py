@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from claimwise.recurrent.recurrence import Lengths, Recurrence
+from claimwise.recurrent.recurrence import Recurrence
 from claimwise.recurrent.rnn_cell import Nonlinearity, RNNCell
+from claimwise.recurrent.sequence_lengths import Lengths
 
 
 class RNN(Recurrence):

@@ -1,5 +1,6 @@
 """Sequences of different lengths in one padded batch: their lengths checked, and which steps are theirs."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -42,7 +43,10 @@ def checked_sequences(
         raise ValueError(f"{name}: {what} must have at least one step, got shape {tuple(sequences.shape)}")
     found = None
     if lengths is not None:
-        found = _checked_lengths(name, lengths, batch, time)
+        if isinstance(lengths, Tensor) and torch.compiler.is_compiling():  # its values cannot be looked at
+            found = lengths.detach().to("cpu", torch.int64)
+        else:
+            found = torch.tensor(checked_lengths(name, lengths, batch, time))
         sequences = sequences.masked_fill(~valid_steps(found, time, sequences.device).unsqueeze(2), 0)
     check_finite(name, what, sequences)
     return sequences, found
@@ -52,27 +56,38 @@ def check_finite(name: str, what: str, *parts: Tensor) -> None:
     """Refuse values that are not finite; where a graph is being compiled or mapped, values cannot be looked at."""
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return
-    if not all(bool(part.detach().isfinite().all()) for part in parts):
-        raise ValueError(f"{name}: {what} must be finite, got NaN or infinite values; clean the batch first")
+    for part in parts:
+        if part.numel() == 0:
+            continue
+        low, high = (float(extreme) for extreme in torch.aminmax(part.detach()))
+        if not (math.isfinite(low) and math.isfinite(high)):
+            found = "NaN" if math.isnan(low) else "infinite"
+            raise ValueError(
+                f"{name}: {what} must be finite, got {found} values; clean them first, and give lengths= where they "
+                "are padding"
+            )
 
 
-def _checked_lengths(name: str, lengths: Lengths, batch: int, time: int) -> Int[Tensor, " batch"]:
-    found = torch.as_tensor(lengths)
-    if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
-        raise TypeError(f"{name}: lengths must be integers, numbers of steps, got {found.dtype}")
-    if found.shape != (batch,):
-        raise ValueError(
-            f"{name}: lengths must be one number of steps a sequence, shape ({batch},), got shape {tuple(found.shape)}"
-        )
-    found = found.detach().to("cpu", torch.int64)
-    if torch.compiler.is_compiling():
-        return found
-    if batch and not 1 <= int(found.min()) <= int(found.max()) <= time:
-        raise ValueError(
-            f"{name}: lengths must be from 1 to the {time} steps of the batch, got {found.tolist()}; "
-            "leave empty sequences out, and pad to the longest"
-        )
-    return found
+def checked_lengths(name: str, lengths: Lengths, batch: int, time: int) -> list[int]:
+    """Refuse lengths that are not one number of steps a sequence, each from 1 to ``time``."""
+    if isinstance(lengths, Tensor):
+        if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
+            raise TypeError(f"{name}: lengths must be integers, got {lengths.dtype}; use lengths.long()")
+        if lengths.ndim != 1:
+            raise ValueError(f"{name}: lengths must be one a sequence, ({batch},), got shape {tuple(lengths.shape)}")
+        lengths = lengths.tolist()
+    lengths = list(lengths)
+    if not all(isinstance(length, int) and not isinstance(length, bool) for length in lengths):
+        raise TypeError(f"{name}: lengths must be integers, one a sequence, got {lengths}")
+    if len(lengths) != batch:
+        raise ValueError(f"{name}: lengths must be one a sequence, {batch}, got {len(lengths)}")
+    for k, length in enumerate(lengths):
+        if not 1 <= length <= time:
+            way = "leave empty sequences out" if length < 1 else "pad the input or correct the length"
+            raise ValueError(
+                f"{name}: lengths must be in 1..{time} (the input's steps), got {length} for sequence {k}; {way}"
+            )
+    return lengths
 
 
 def valid_steps(lengths: Int[Tensor, " batch"], time: int, device: torch.device) -> Bool[Tensor, "batch time"]:
