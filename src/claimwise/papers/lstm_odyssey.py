@@ -1321,8 +1321,8 @@ paper.claim(
     because="the sheet asks for a visible failure: twice the errors, and enough of them to be seen where vanilla has "
     "hardly any; after a quick training, the sign",
     fidelity={"quick": STAND_IN, "small": STAND_IN},
-    differences="streams of symbols are no task of the paper's; Adam in the place of Nesterov's momentum; that one step "
-    "in twenty must err was added after vanilla, in a pilot of one seed outside the plan, had erred on 1 in 2,000",
+    differences="streams of symbols are no task of the paper's; Adam in the place of Nesterov's momentum; that one "
+    "step in twenty must err was added after vanilla, in a pilot of one seed outside the plan, had erred on 1 in 2,000",
 )
 paper.claim(
     "forget-gate-and-output-activation-matter-on-rows",
