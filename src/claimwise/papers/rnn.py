@@ -1353,6 +1353,7 @@ def recall_by_gap(results: Results) -> Any:
     for name, label, colour in (("lstm", "LSTM", COLOURS.blue), ("plain", "plain network", COLOURS.orange)):
         curve = f"{name}_accuracy"
         mean_band(axes, stored.x(curve), stored[curve], label=label, colour=colour, marker="o")
+        axes.set_xticks(stored.x(curve))
     axes.axhline(1 / int(stored.setup["symbols"]), color=MUTED, linewidth=1, linestyle="--")
     axes.set(xlabel="gap (steps)", ylabel="accuracy", ylim=(0, 1.05))
     axes.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
