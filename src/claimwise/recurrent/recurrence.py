@@ -104,7 +104,7 @@ def by_ordinary_operations(x: Tensor) -> bool:
 
 
 def has_fused_kernels(x: Tensor) -> bool:
-    """Whether torch's recurrent functions are one kernel on x's device: cuDNN's; on the CPU ours is nearly as fast or faster."""
+    """Whether torch's recurrent functions are one kernel on x's device: cuDNN's. See the benchmark for the CPU's."""
     return x.is_cuda and not torch._C._are_functorch_transforms_active()
 
 
