@@ -84,6 +84,22 @@ def test_it_is_compiled_once_into_the_cache(tmp_path, monkeypatch):
     assert made.stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("homeless", [True, False])
+def test_without_a_home_it_is_compiled_among_temporary_files(homeless, tmp_path, monkeypatch):
+    functions(torch.float32)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(compiled_step.tempfile, "gettempdir", lambda: str(tmp_path))
+
+    def home():
+        if homeless:
+            raise RuntimeError("Could not determine home directory.")
+        return compiled_step.Path("/proc/nothing")
+
+    monkeypatch.setattr(compiled_step.Path, "home", home)
+    compiled_step._compile(os.environ.get("CC", "cc"))
+    assert list(tmp_path.glob("claimwise-*/pointwise-*.so"))
+
+
 def test_a_wrong_word_is_refused(monkeypatch):
     monkeypatch.setenv("CLAIMWISE_RECURRENT_STEP", "fast")
     compiled_step._library.cache_clear()

@@ -10,6 +10,7 @@ The environment variable ``CLAIMWISE_RECURRENT_STEP`` decides otherwise: ``compi
 ``torch`` (never compile), ``auto`` (the default).
 """
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -18,7 +19,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -68,9 +69,12 @@ class LSTMShape(ctypes.Structure):
     ]
 
 
-def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or (Path.home() / ".cache")
-    return Path(base) / "claimwise" / "recurrent"
+def _folders() -> Iterator[Path]:
+    """Where compiled code is kept: the user's cache or, where that is of no use, among temporary files."""
+    with contextlib.suppress(RuntimeError):  # a user without a home
+        base = os.environ.get("XDG_CACHE_HOME") or (Path.home() / ".cache")
+        yield Path(base) / "claimwise" / "recurrent"
+    yield Path(tempfile.gettempdir()) / f"claimwise-{os.getuid()}"
 
 
 def _processor() -> str:
@@ -87,7 +91,7 @@ def _compile(compiler: str) -> ctypes.CDLL:
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
     digest = hashlib.sha256("\0".join((source, *FLAGS, version, _processor())).encode()).hexdigest()[:20]
     name = f"pointwise-{digest}.so"
-    for folder in (_cache(), Path(tempfile.gettempdir()) / f"claimwise-{os.getuid()}"):
+    for folder in _folders():
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             if folder.stat().st_uid != os.getuid():  # somebody else's folder in the common place
@@ -101,9 +105,9 @@ def _compile(compiler: str) -> ctypes.CDLL:
                     )
                     os.replace(half, made)  # whole or not at all, also beside another process
             return ctypes.CDLL(str(made))
-        except PermissionError:
+        except OSError:  # it cannot be made, written to, or run from
             continue
-    raise OSError("no folder of this user can be written")
+    raise OSError("this user has no folder to keep compiled code in and run it from")
 
 
 @functools.cache

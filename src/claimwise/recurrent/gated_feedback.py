@@ -211,6 +211,12 @@ class GatedFeedback(nn.Module):
             if shapes != [shape] * parts or isinstance(hx, Tensor) != (parts == 1):
                 wanted = f"a tuple (h, c), each {shape}" if parts == 2 else f"one tensor {shape}"
                 raise ValueError(f"GatedFeedback: hx must be {wanted}, got {shapes}")
+            for part in given:
+                if part.dtype != dtype or part.device != self.weight_hh.device:
+                    raise TypeError(
+                        f"GatedFeedback: hx is {part.dtype} on {part.device}, the parameters are {dtype} on "
+                        f"{self.weight_hh.device}; use .to()"
+                    )
             check_finite("GatedFeedback", "hx", *given)
             h, c = given if parts == 2 else (given[0], given[0][..., :0])
         x = x.transpose(0, 1)

@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from claimwise.recurrent.recurrence import gradients_with_a_graph, needs_a_graph
+
 CELLS = {"tanh": 0, "gru": 2, "lstm": 3}
 """Gates of each cell: reset, update; input, forget, output."""
 
@@ -184,22 +186,26 @@ class Sweep(torch.autograd.Function):
         return hs[-1, 1:].clone(), hs[:, -1].clone(), c.clone() if cs is None else cs[:, -1].clone()
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, grad_h: Tensor, grad_c: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+        with torch.autocast(grads[0].device.type, enabled=False):  # whatever it is called within
+            return Sweep._backward(ctx, *grads)
+
+    @staticmethod
+    def _backward(ctx: Any, grad: Tensor, grad_h: Tensor, grad_c: Tensor) -> tuple[Any, ...]:
         form, sizes = ctx.form, ctx.sizes
         layers, size = form.layers, form.hidden
         x, h, c, recurrent, *saved = ctx.saved_tensors
         maps, (hs, cs, reached, feedback, *acts) = saved[: 2 * layers], saved[2 * layers :]
-        vertical, bias = maps[:layers], maps[layers:]
-        if torch.is_grad_enabled():  # of the gradient a gradient is wanted
-            inputs = (x, h, c, recurrent, *maps)
-            needed = [value for value, need in zip(inputs, ctx.needs_input_grad[3:], strict=True) if need]
-            outputs = step_by_step(form, sizes, x, h, c, recurrent, tuple(vertical), tuple(bias))
-            pairs = [pair for pair in zip(outputs, (grad, grad_h, grad_c), strict=True) if pair[0].requires_grad]
-            ways = torch.autograd.grad(
-                [made for made, _ in pairs], needed, [g for _, g in pairs], create_graph=True, allow_unused=True
-            )
-            found = iter(ways)
-            return None, None, None, *(next(found) if need else None for need in ctx.needs_input_grad[3:])
+        vertical = maps[:layers]
+        if needs_a_graph((grad, grad_h, grad_c)):
+
+            def by_steps(
+                x: Tensor, h: Tensor, c: Tensor, recurrent: Tensor, *maps: Any
+            ) -> tuple[Tensor, Tensor, Tensor]:
+                return step_by_step(form, sizes, x, h, c, recurrent, maps[:layers], maps[layers:])
+
+            given, needs = (x, h, c, recurrent, *maps), ctx.needs_input_grad[3:]
+            return None, None, None, *gradients_with_a_graph(by_steps, given, needs, (grad, grad_h, grad_c))
         time, batch, _ = x.shape
         own_width = CELLS[form.cell] * size
         width = own_width + size

@@ -101,6 +101,7 @@ class LSTMCell:
         self, x: Tensor, rows: PackedRows, states: States, weights: Weights
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         w_ih, w_hh, b_ih, b_hh, w_ph, w_gh = weights
+        w_ph = None if w_ph is None else w_ph.contiguous()
         y, c = (state.contiguous() for state in states)
         recurrent = self._inward(w_hh).t()
         bias = None if b_ih is None else self._inward(b_ih + b_hh)
@@ -151,6 +152,7 @@ class LSTMCell:
     ) -> tuple[Tensor | None, ...]:
         w_ih, w_hh, _, _, w_ph, w_gh = weights
         ys, gates, cs = kept
+        w_ph = None if w_ph is None else w_ph.contiguous()
         first_y, first_c = (state.contiguous() for state in states)
         inputs, recurrent = self._inward(w_ih), self._inward(w_hh).contiguous()
         d_ys = None if grads[0] is None else grads[0].contiguous()

@@ -6,7 +6,7 @@ IEEE Transactions on Signal Processing 45 (1997). How it is computed is ours.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -73,30 +73,66 @@ class _Sweep(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         cell, saved, needs = ctx.cell, ctx.saved_tensors, ctx.needs_input_grad[2:]
         given, kept = saved[: ctx.given], saved[ctx.given :]
-        x, states, weights = given[0], given[1 : 1 + cell.states], given[1 + cell.states :]
         if not any(grad is not None for grad in grads):
             return (None,) * (2 + ctx.given)
-        if torch.is_grad_enabled():  # of the gradient a gradient is wanted
-            made = cell.unrolled(x, ctx.rows, states, weights)
-            wanted = [tensor for tensor, need in zip(given, needs, strict=True) if need]
-            pairs = [(out, grad) for out, grad in zip(made, grads, strict=True) if grad is not None]
-            found = iter(
-                torch.autograd.grad(
-                    [out for out, _ in pairs],
-                    wanted,
-                    [grad for _, grad in pairs],
-                    create_graph=True,
-                    allow_unused=True,
-                )
+
+        def unrolled(*given: Tensor | None) -> tuple[Tensor, ...]:
+            x, states, weights = given[0], given[1 : 1 + cell.states], given[1 + cell.states :]
+            made: tuple[Tensor, ...] = cell.unrolled(x, ctx.rows, states, weights)
+            return made
+
+        with torch.autocast(given[0].device.type, enabled=False):  # whatever it is called within
+            if needs_a_graph(grads):
+                return None, None, *gradients_with_a_graph(unrolled, given, needs, grads)
+            x, states, weights = given[0], given[1 : 1 + cell.states], given[1 + cell.states :]
+            return None, None, *cell.sweep_back(x, ctx.rows, states, weights, kept, grads, needs)
+
+
+def needs_a_graph(grads: Sequence[Tensor | None]) -> bool:
+    """Whether a gradient is wanted of the gradient, or many gradients at once (``is_grads_batched``)."""
+    functorch = torch._C._functorch
+    return torch.is_grad_enabled() or any(
+        grad is not None and (functorch.is_batchedtensor(grad) or functorch.is_legacy_batchedtensor(grad))
+        for grad in grads
+    )
+
+
+def gradients_with_a_graph(
+    function: Callable[..., tuple[Tensor, ...]],
+    given: Sequence[Tensor | None],
+    needs: Sequence[bool],
+    grads: Sequence[Tensor | None],
+) -> Iterator[Tensor | None]:
+    """Gradients of what is needed among ``given``, by autograd through ordinary operations.
+
+    Aliases stand for ``given``: what one of them was made from may be another, and one tensor may stand there twice.
+    """
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        aliases = [None if tensor is None else tensor.view_as(tensor) for tensor in given]
+        wanted = [alias for alias, need in zip(aliases, needs, strict=True) if need and alias is not None]
+        pairs = [
+            (out, grad)
+            for out, grad in zip(function(*aliases), grads, strict=True)
+            if grad is not None and out.requires_grad
+        ]
+        found = iter(
+            torch.autograd.grad(
+                [out for out, _ in pairs],
+                wanted,
+                [grad for _, grad in pairs],
+                create_graph=create_graph,
+                allow_unused=True,
             )
-            return None, None, *(next(found) if need else None for need in needs)
-        return None, None, *cell.sweep_back(x, ctx.rows, states, weights, kept, grads, needs)
+        )
+    return (next(found) if need else None for need in needs)
 
 
 def by_ordinary_operations(x: Tensor) -> bool:
-    """Whether compilers, autocast, torch.func or forward-mode derivatives must see ordinary operations."""
+    """Whether compilers, tracing, autocast, torch.func or forward-mode derivatives must see ordinary operations."""
     return (
         torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None
         or torch.is_autocast_enabled(x.device.type)
         or torch._C._are_functorch_transforms_active()
         or forward_ad._current_level >= 0
@@ -140,11 +176,14 @@ class Recurrence(nn.Module):
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout, self.bidirectional = bias, batch_first, dropout, bidirectional
         self._names: list[list[str | None]] = []  # of each layer and direction, as the cell's sweep takes them
+        self._shapes: list[list[tuple[int, ...]]] = []
         for layer in range(num_layers):
             inputs = input_size if layer == 0 else hidden_size * self.directions
             for suffix in ("", "_reverse")[: self.directions]:
                 names: list[str | None] = []
-                for prefix, shape in cell.shapes(inputs, hidden_size, bias).items():
+                shapes = cell.shapes(inputs, hidden_size, bias)
+                self._shapes.append(list(shapes.values()))
+                for prefix, shape in shapes.items():
                     parameter = f"{prefix}_l{layer}{suffix}" if shape else None
                     names.append(parameter)
                     if parameter is not None:
@@ -188,12 +227,27 @@ class Recurrence(nn.Module):
                 "or the module's .to()"
             )
 
+    def _check_weights(self, index: int, weights: Weights, like: Tensor) -> None:
+        """Weights may have been replaced; what is compiled reads their memory."""
+        for parameter, weight, shape in zip(self._names[index], weights, self._shapes[index], strict=True):
+            if weight is not None and (
+                weight.shape != shape or weight.dtype != like.dtype or weight.device != like.device
+            ):
+                raise ValueError(
+                    f"{type(self).__name__}: {parameter} must have shape {shape} and be {like.dtype} on {like.device} "
+                    f"as the input is, got {tuple(weight.shape)}, {weight.dtype} on {weight.device}"
+                )
+
     def _check_states(self, hx: tuple[Tensor, ...], batch: int, batched: bool, like: Tensor) -> States:
         """Initial states as (layers * directions, batch, hidden)."""
         name = type(self).__name__
         stacked = self.num_layers * self.directions
         shape = (stacked, batch, self.hidden_size) if batched else (stacked, self.hidden_size)
-        for what, state in zip(("h_0", "c_0"), hx, strict=False):
+        names = ("h_0", "c_0")[: self.cell.states]
+        if not isinstance(hx, tuple | list) or len(hx) != len(names):
+            got = f"{len(hx)} of them" if isinstance(hx, tuple | list) else type(hx).__name__
+            raise ValueError(f"{name}: hx must be ({', '.join(names)}), got {got}")
+        for what, state in zip(names, hx, strict=True):
             if not isinstance(state, Tensor):
                 raise TypeError(f"{name}: {what} must be a torch.Tensor, got {type(state).__name__}")
             if state.shape != shape:
@@ -204,6 +258,11 @@ class Recurrence(nn.Module):
                 )
             if state.dtype != like.dtype:
                 raise TypeError(f"{name}: {what} is {state.dtype}, the input {like.dtype}; use {what}.to({like.dtype})")
+            if state.device != like.device:
+                raise ValueError(
+                    f"{name}: {what} is on {state.device}, the parameters on {like.device}; "
+                    f"use {what}.to('{like.device}')"
+                )
             check_finite(name, what, state)
         return hx if batched else tuple(state.unsqueeze(1) for state in hx)
 
@@ -309,6 +368,7 @@ class Recurrence(nn.Module):
                     if traces is not None and trace is not None:
                         traces.append((trace, rows))
                 else:
+                    self._check_weights(index, weights, given)
                     y, *others = _Sweep.apply(self.cell, rows, given, *states, *weights)  # type: ignore[no-untyped-call]
                 last.append((rows.last(y), *others))
                 outputs.append(rows.reverse(y) if direction else y)
