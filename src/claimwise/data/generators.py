@@ -525,7 +525,7 @@ def generated_chorales(
         another; ``length`` int64 (pieces,), steps of each.
 
     >>> data = generated_chorales(6)
-    >>> data["train"]["roll"].shape[0] == data["train"]["length"].sum()
+    >>> len(data["train"]["roll"]) == data["train"]["length"].sum().item()
     True
     """
     _at_least("generated_chorales", n=(n, 3), phrases=(phrases, 1))
