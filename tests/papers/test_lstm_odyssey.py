@@ -1,4 +1,5 @@
 import math
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -506,6 +507,12 @@ def test_identities_would_notice_the_old_cell(monkeypatch):
         assert odyssey.peephole_times(setup, Source())["gates_off_their_peephole"] == Exact(0)
         monkeypatch.setattr(odyssey, "gate_activity", lagging)
         assert odyssey.peephole_times(setup, Source())["gates_off_their_peephole"].value > 0
+
+
+def test_without_optuna_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(ModuleNotFoundError, match=r"fANOVA is Optuna's.*pip install 'claimwise\[hpo\]'"):
+        odyssey.optuna_importances(np.zeros((2, 4)), np.zeros(2), 4, 0)
 
 
 # experiments and figures

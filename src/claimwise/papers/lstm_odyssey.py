@@ -745,9 +745,17 @@ def in_unit_cube(table: np.ndarray, setup: Search) -> np.ndarray:
 
 
 def optuna_importances(cube: np.ndarray, loss: np.ndarray, trees: int, seed: int) -> list[float]:
-    """Shares of the main effects by Optuna's fANOVA, in the order of the columns."""
-    import optuna
+    """Shares of the main effects by Optuna's fANOVA, in the order of the columns.
 
+    Raises:
+        ModuleNotFoundError: without the extra ``hpo``.
+    """
+    try:
+        import optuna
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "lstm_odyssey.hyperparameters: fANOVA is Optuna's, which is not installed; pip install 'claimwise[hpo]'"
+        ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     names = [f"{k}_{name}" for k, name in enumerate(HYPERPARAMETERS)]  # Optuna sorts them, and a forest has an order
     spaces: dict[str, Any] = {name: optuna.distributions.FloatDistribution(0.0, 1.0) for name in names}
