@@ -1551,8 +1551,8 @@ paper.claim(
     fidelity={"small": REDUCED},
     differences={
         "small": "one setting in the place of a search, 30 epochs in batches of 8; the first step of a piece "
-        "is not predicted. The setting was chosen by validation loss on one seed of an LSTM without peepholes; its test "
-        "loss, 8.56, was seen as well"
+        "is not predicted. The setting was chosen by validation loss on one seed of an LSTM without peepholes; its "
+        "test loss, 8.56, was seen as well"
     },
 )
 paper.claim(
