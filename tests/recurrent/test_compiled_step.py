@@ -1,3 +1,4 @@
+import hashlib
 import os
 import subprocess
 import sys
@@ -5,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from claimwise.recurrent import LSTM, compiled_step, pointwise_step
+from claimwise.recurrent import LSTM, compiled_step, recurrent_step
 
 
 def functions(dtype):
@@ -51,8 +52,14 @@ def test_float32_agrees_with_torchs_operations(monkeypatch):
     assert torch.allclose(lstm(x)[0], ours, atol=1e-6)
 
 
+def test_a_runs_identity_knows_the_c_files():
+    assert hashlib.sha256(compiled_step.sources().encode()).hexdigest() == compiled_step.SOURCES_SHA256, (
+        "the C files have changed: put their digest into SOURCES_SHA256, and measure anew"
+    )
+
+
 SAYS = (
-    "import torch; from claimwise.recurrent import *; print(pointwise_step(), LSTM(2, 3)(torch.ones(2, 1, 2))[0].shape)"
+    "import torch; from claimwise.recurrent import *; print(recurrent_step(), LSTM(2, 3)(torch.ones(2, 1, 2))[0].shape)"
 )
 
 
@@ -97,13 +104,13 @@ def test_without_a_home_it_is_compiled_among_temporary_files(homeless, tmp_path,
 
     monkeypatch.setattr(compiled_step.Path, "home", home)
     compiled_step._compile(os.environ.get("CC", "cc"))
-    assert list(tmp_path.glob("claimwise-*/pointwise-*.so"))
+    assert list(tmp_path.glob("claimwise-*/kernels-*.so"))
 
 
 def test_a_wrong_word_is_refused(monkeypatch):
     monkeypatch.setenv("CLAIMWISE_RECURRENT_STEP", "fast")
     compiled_step._library.cache_clear()
     with pytest.raises(ValueError, match="must be auto, compiled or torch, got 'fast'"):
-        pointwise_step()
+        recurrent_step()
     monkeypatch.undo()
     compiled_step._library.cache_clear()

@@ -5,7 +5,7 @@ from claimwise.recurrent.bptt import (
     bptt,
 )
 from claimwise.recurrent.compiled_step import (
-    pointwise_step,
+    recurrent_step,
 )
 from claimwise.recurrent.gate_activity import (
     gate_activity,
@@ -60,6 +60,6 @@ __all__ = [
     "decay_rate",
     "gate_activity",
     "gradient_norms",
-    "pointwise_step",
     "recurrent_connections",
+    "recurrent_step",
 ]

@@ -1,9 +1,11 @@
-"""The point-wise part of a recurrent step as machine code, compiled once by the C compiler that the machine has.
+"""Recurrent steps as machine code, compiled once by the C compiler that the machine has.
 
-A step of an LSTM is a product and about twenty cheap operations on small tensors. As operations of torch each costs
-more to call than to compute. ``pointwise.c`` does them in one call. It is compiled at first use, into the user's cache,
-for the processor at hand; where that cannot be done, torch's operations do the same to rounding (relative errors of
-sigmoid and tanh below 1e-6 in float32), slower, the more so the smaller the layer.
+A step of an LSTM is a product of few rows with a weight matrix and about twenty cheap operations on small tensors. As
+operations of torch each costs more to call than to compute. ``kernels.c`` and its headers do all steps of an LSTM layer
+in one call, products included (:mod:`~claimwise.recurrent.compiled_lstm`), and the point-wise part of a GRU's step. It
+is compiled at first use, into the user's cache, for the processor at hand; where that cannot be done, torch's
+operations do the same to rounding (relative errors of sigmoid and tanh below 1e-6 in float32), slower, the more so the
+smaller the layer.
 
 What is used depends on the machine alone and never changes within a process, so runs on one machine repeat exactly.
 The environment variable ``CLAIMWISE_RECURRENT_STEP`` decides otherwise: ``compiled`` (an error where it cannot be),
@@ -25,15 +27,17 @@ from typing import Literal
 
 import torch
 
-SOURCE = Path(__file__).with_name("pointwise.c")
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-std=gnu11", "-shared", "-fPIC")
+FOLDER = Path(__file__).parent
+SOURCE = "kernels.c"
+HEADERS = ("pointwise.h", "product.h", "lstm_sweep.h")
+FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-std=gnu11", "-pthread", "-shared", "-fPIC")
+SOURCES_SHA256 = "bad88ab54da387d150b52e7fa0ceac12a9be30c0c82f0f33f336d0bdbbfe1f00"
+"""Of the C files: their arithmetic is part of what a run did. A run's identity has this line; a test keeps it true."""
 VARIABLE = "CLAIMWISE_RECURRENT_STEP"
 # Arguments of each function: i integer, p address.
 SIGNATURES = {
-    "lstm_forward": "pipppp",
-    "lstm_backward": "pippppppipp",
-    "lstm_forward_steps": "pippppipppp",
-    "lstm_backward_steps": "piippppppppipppp",
+    "lstm_sweep_forward": "p",
+    "lstm_sweep_backward": "p",
     "gru_forward": "iippp",
     "gru_backward": "iippppp",
     "gru_before_gates": "iippp",
@@ -45,28 +49,18 @@ SIGNATURES = {
 
 
 class CompiledStep:
-    """The functions of ``pointwise.c`` for one type. Addresses are those of contiguous tensors on the CPU."""
+    """The functions of ``kernels.c`` for one type. Addresses are those of contiguous tensors on the CPU."""
 
     def __getattr__(self, name: str) -> Callable[..., None]:  # only what the loop below does not set
-        raise AttributeError(f"pointwise.c has no function {name}")
+        raise AttributeError(f"kernels.c has no function {name}")
 
     def __init__(self, library: ctypes.CDLL, kind: str) -> None:
         self.real = ctypes.c_float if kind == "float" else ctypes.c_double
         for name, signature in SIGNATURES.items():
             function = getattr(library, f"{name}_{kind}")
-            function.restype = None
+            function.restype = ctypes.c_int if name.startswith("lstm_sweep") else None  # not 0: too little memory
             function.argtypes = [ctypes.c_long if letter == "i" else ctypes.c_void_p for letter in signature]
             setattr(self, name, function)
-
-
-class LSTMShape(ctypes.Structure):
-    """The C struct of a cell: where its blocks begin (-1: not there), its switches, its peepholes."""
-
-    _fields_ = [
-        *((name, ctypes.c_long) for name in ("hidden", "width", "input", "forget", "candidate", "output")),
-        *((name, ctypes.c_long) for name in ("coupled", "input_activation", "output_activation")),
-        *((name, ctypes.c_void_p) for name in ("peep_input", "peep_forget", "peep_output")),
-    ]
 
 
 def _folders() -> Iterator[Path]:
@@ -86,11 +80,18 @@ def _processor() -> str:
     return "\n".join(sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))}))
 
 
+def sources() -> str:
+    """The C files, one after another."""
+    return "".join((FOLDER / name).read_text() for name in (SOURCE, *HEADERS))
+
+
 def _compile(compiler: str) -> ctypes.CDLL:
-    source = SOURCE.read_text()
+    source = sources()
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
-    digest = hashlib.sha256("\0".join((source, *FLAGS, version, _processor())).encode()).hexdigest()[:20]
-    name = f"pointwise-{digest}.so"
+    digest = hashlib.sha256("\0".join((source, SOURCES_SHA256, *FLAGS, version, _processor())).encode()).hexdigest()[
+        :20
+    ]
+    name = f"kernels-{digest}.so"
     for folder in _folders():
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -101,7 +102,10 @@ def _compile(compiler: str) -> ctypes.CDLL:
                 with tempfile.TemporaryDirectory(dir=folder) as scratch:
                     half = Path(scratch) / name
                     subprocess.run(
-                        [compiler, *FLAGS, "-o", str(half), str(SOURCE)], capture_output=True, check=True, timeout=120
+                        [compiler, *FLAGS, "-o", str(half), str(FOLDER / SOURCE)],
+                        capture_output=True,
+                        check=True,
+                        timeout=120,
                     )
                     os.replace(half, made)  # whole or not at all, also beside another process
             return ctypes.CDLL(str(made))
@@ -143,19 +147,20 @@ def compiled_step(dtype: torch.dtype, device: torch.device) -> CompiledStep | No
     return _functions(dtype) if device.type == "cpu" else None
 
 
-def pointwise_step() -> Literal["compiled", "torch"]:
-    """What does the point-wise part of a step on the CPU on this machine.
+def recurrent_step() -> Literal["compiled", "torch"]:
+    """What computes the steps of LSTM and GRU layers on the CPU of this machine.
 
-    ``"compiled"``: machine code, made at first use by the machine's C compiler and kept in the user's cache;
-    ``"torch"``: torch's operations. Both give the same results to rounding. It stays the same while the process lives;
-    the environment variable ``CLAIMWISE_RECURRENT_STEP`` (``auto``, ``compiled`` or ``torch``) decides it.
+    ``"compiled"``: machine code, made at first use by the machine's C compiler and kept in the user's cache: all of an
+    LSTM's steps, and of a GRU's steps what is point-wise; ``"torch"``: torch's operations. Both give the same results
+    to rounding. It stays the same while the process lives; the environment variable ``CLAIMWISE_RECURRENT_STEP``
+    (``auto``, ``compiled`` or ``torch``) decides it.
 
     Raises:
         ValueError: the variable is none of the three.
         RuntimeError: it is ``compiled``, and nothing can be compiled.
 
     Example:
-        >>> pointwise_step() in ("compiled", "torch")
+        >>> recurrent_step() in ("compiled", "torch")
         True
     """
     return "torch" if isinstance(_library(), str) else "compiled"

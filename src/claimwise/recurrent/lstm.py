@@ -79,13 +79,17 @@ class LSTM(Recurrence):
         that is returned, so that FGR alone, continued from it, differs from one pass over the whole sequence.
 
     Computation:
-        Input products of all steps are one product, a step costs one product and one call, and the way back is written
-        by hand; it gathers weight gradients in pieces of about 512 rows. Between forward and backward a layer keeps
-        6 hidden_size numbers a row (four activations, cell, output; fewer where gates are missing) and its input.
-        On the CPU the point-wise part is machine code where there is a C compiler (:func:`pointwise_step`), but for
-        memory blocks. On CUDA, variant NP is cuDNN's kernel, which has no second derivatives. Elsewhere second
-        derivatives, and all under ``torch.compile``, autocast and ``torch.func``, go step by step by ordinary
-        operations: the same results, slower. Under autocast only products are in the lower precision.
+        Where there is a C compiler (:func:`recurrent_step`), machine code does all steps on the CPU, forward and
+        backward, products too, on as many threads as torch would use: sequences are shared out among them. A sequence's
+        outputs do not depend on the batch around it, nor on the number of threads, to the bit; gradients of weights
+        depend on the number of threads to rounding. For memory blocks and without a compiler, input products are one
+        product, a step is one product and torch's point-wise operations, and the way back is written by hand too.
+        Between forward and backward a layer keeps 6 hidden_size numbers a row (four activations, cell, output; fewer
+        where gates are missing) and its input; on the way back each thread needs 4 hidden_size numbers for 256 rows
+        (or for its rows of a step, if they are more) and, but for the first, a copy of the weights' gradients.
+        On CUDA, variant NP is cuDNN's kernel, which has no second derivatives. Elsewhere second derivatives, and all
+        under ``torch.compile``, autocast and ``torch.func``, go step by step by ordinary operations: the same results,
+        slower. Under autocast only products are in the lower precision.
 
     Example:
         >>> import torch

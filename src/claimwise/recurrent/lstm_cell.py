@@ -6,23 +6,18 @@ peepholes: F. A. Gers, J. Schmidhuber, *Recurrent Nets that Time and Count* (200
 :class:`~claimwise.recurrent.LSTM`.
 """
 
-import ctypes
-from collections.abc import Callable
-from functools import partial
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from claimwise.recurrent.compiled_step import CompiledStep, LSTMShape, compiled_step
+from claimwise.recurrent.compiled_lstm import sweep_backward, sweep_forward
+from claimwise.recurrent.compiled_step import compiled_step
 from claimwise.recurrent.packed_rows import PackedRows
 from claimwise.recurrent.recurrence import States, Trace, Weights
 from claimwise.recurrent.variants import LSTMVariant
 
 ROWS_AT_ONCE = 512
 """Rows whose gradients are gathered in one product: enough for its speed, and few enough to stay in the cache."""
-SMALL = 500_000
-"""Multiplications of a step up to which machine code of our own does the product too."""
 
 
 class LSTMCell:
@@ -101,28 +96,17 @@ class LSTMCell:
         self, x: Tensor, rows: PackedRows, states: States, weights: Weights
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         w_ih, w_hh, b_ih, b_hh, w_ph, w_gh = weights
-        w_ph = None if w_ph is None else w_ph.contiguous()
         y, c = (state.contiguous() for state in states)
-        recurrent = self._inward(w_hh).t()
         bias = None if b_ih is None else self._inward(b_ih + b_hh)
+        if self._compiled(x):
+            ys, gates, cs = sweep_forward(
+                self, x, rows, (y, c), (self._inward(w_ih), self._inward(w_hh), bias, w_ph, w_gh)
+            )
+            return (ys, rows.last(cs)), (ys, gates, cs)
+        recurrent = self._inward(w_hh).t()
         gates = F.linear(x, self._inward(w_ih), bias)  # (rows, width)
         ys, cs = gates.new_empty(rows.total, self.hidden), gates.new_empty(rows.total, self.hidden)
         around = None if w_gh is None else w_gh.t()
-        compiled = self._compiled(gates, w_ph)
-        if compiled is not None and self._small(rows):
-            functions, shape = compiled
-            packed = [recurrent.contiguous(), None if around is None else around.contiguous()]
-            functions.lstm_forward_steps(
-                ctypes.addressof(shape),
-                len(rows.sizes),
-                (ctypes.c_long * len(rows.sizes))(*rows.sizes),
-                gates.data_ptr(),
-                *(None if matrix is None else matrix.data_ptr() for matrix in packed),
-                self.seen,
-                *(tensor.data_ptr() for tensor in (y, c, ys, cs)),
-            )
-            return (ys, rows.last(cs)), (ys, gates, cs)
-        step = self._forward_step(compiled, w_ph)
         earlier: Tensor | None = None  # gates of the step before
         for n, pre, c_next, y_next in zip(
             rows.sizes,
@@ -136,7 +120,7 @@ class LSTMCell:
                 if earlier is not None:
                     pre[:, : self.seen].addmm_(earlier[:n], around)
                 earlier = pre[:, : self.seen]
-            step(pre, c, c_next, y_next)
+            self._step_forward(w_ph, pre, c, c_next, y_next)
             y, c = y_next, c_next
         return (ys, rows.last(cs)), (ys, gates, cs)
 
@@ -151,28 +135,68 @@ class LSTMCell:
         needs: tuple[bool, ...],
     ) -> tuple[Tensor | None, ...]:
         w_ih, w_hh, _, _, w_ph, w_gh = weights
-        ys, gates, cs = kept
-        w_ph = None if w_ph is None else w_ph.contiguous()
         first_y, first_c = (state.contiguous() for state in states)
-        inputs, recurrent = self._inward(w_ih), self._inward(w_hh).contiguous()
+        inputs, recurrent = self._inward(w_ih), self._inward(w_hh)
         d_ys = None if grads[0] is None else grads[0].contiguous()
         d_c = torch.zeros_like(first_c) if grads[1] is None else grads[1].clone(memory_format=torch.contiguous_format)
         d_y = torch.zeros_like(first_y)  # of the output, from the step after
-        d_seen = None if w_gh is None else gates.new_zeros(rows.batch, self.seen)
         need_x, need_y, need_c, need_ih, need_hh, need_b_ih, need_b_hh, need_ph, need_gh = needs
-        d_x = torch.empty_like(x, memory_format=torch.contiguous_format) if need_x else None
-        d_ih = torch.zeros_like(inputs) if need_ih else None
-        d_hh = torch.zeros_like(recurrent) if need_hh else None
-        d_bias = gates.new_zeros(gates.shape[1]) if need_b_ih or need_b_hh else None
-        d_ph = torch.zeros_like(w_ph) if w_ph is not None and need_ph else None
-        d_gh = torch.zeros_like(w_gh) if w_gh is not None and need_gh else None
+        d_x = x.new_empty(x.shape) if need_x else None
+        d_ih = inputs.new_zeros(inputs.shape) if need_ih else None
+        d_hh = recurrent.new_zeros(recurrent.shape) if need_hh else None
+        d_bias = inputs.new_zeros(len(inputs)) if need_b_ih or need_b_hh else None
+        d_ph = w_ph.new_zeros(w_ph.shape) if w_ph is not None and need_ph else None
+        d_gh = w_gh.new_zeros(w_gh.shape) if w_gh is not None and need_gh else None
+        given = (x, rows, (first_y, first_c), (inputs, recurrent, None, w_ph, w_gh), kept, (d_ys, d_y, d_c))
+        if self._compiled(x):
+            sweep_backward(self, *given, (d_x, d_ih, d_hh, d_bias, d_ph, d_gh))
+        else:
+            self._sweep_back(*given, (d_x, d_ih, d_hh, d_bias, d_ph, d_gh))
+        return (
+            d_x,
+            d_y if need_y else None,
+            d_c if need_c else None,
+            None if d_ih is None else self._outward(d_ih),
+            None if d_hh is None else self._outward(d_hh),
+            self._outward(d_bias) if d_bias is not None and need_b_ih else None,
+            self._outward(d_bias).clone() if d_bias is not None and need_b_hh else None,
+            d_ph,
+            d_gh,
+        )
 
-        back = self._back_over_steps(rows, gates, first_c, cs, d_ys, recurrent, w_ph, w_gh, d_y, d_seen, d_c)
+    def _compiled(self, like: Tensor) -> bool:
+        """Whether machine code does all steps; for memory blocks there is none."""
+        return self.cells == 1 and compiled_step(like.dtype, like.device) is not None
+
+    def _sweep_back(
+        self,
+        x: Tensor,
+        rows: PackedRows,
+        states: States,
+        weights: Weights,
+        kept: tuple[Tensor, ...],
+        d_states: tuple[Tensor | None, Tensor, Tensor],
+        sums: tuple[Tensor | None, ...],
+    ) -> None:
+        """Fills in d_x, turns gradients of the last states into those of the first, adds those of weights to sums."""
+        (first_y, first_c), (inputs, recurrent, _, w_ph, w_gh), (ys, gates, cs) = states, weights, kept
+        d_ys, d_y, d_c = d_states
+        d_x, d_ih, d_hh, d_bias, d_ph, d_gh = sums
+        d_seen = None if w_gh is None else gates.new_zeros(rows.batch, self.seen)
         pieces = rows.pieces(ROWS_AT_ONCE)
         room = gates.new_empty(max(end - start for _, _, start, end in pieces), gates.shape[1])
         for first, last, start, end in reversed(pieces):
             d = room[: end - start]  # gradients of the pre-activations of steps first to last
-            back(first, last, d)
+            for t in range(last - 1, first - 1, -1):
+                n, here = rows.sizes[t], rows.offsets[t]
+                before = first_c if t == 0 else cs[rows.offsets[t - 1] : here]
+                above = None if d_ys is None else d_ys[here : here + n]
+                d_now, d_y_now = d[here - start :][:n], d_y[:n]
+                a, after = gates[here : here + n], cs[here : here + n]
+                self._step_backward(w_ph, a, before, after, above, d_y_now, d_seen, d_c, d_now)
+                torch.mm(d_now, recurrent, out=d_y_now)
+                if d_seen is not None:
+                    torch.mm(d_now[:, : self.seen], w_gh, out=d_seen[:n])
             if d_x is not None:
                 torch.mm(d, inputs, out=d_x[start:end])
             if d_ih is not None:
@@ -186,74 +210,6 @@ class LSTMCell:
             if d_gh is not None:
                 ungated = gates.new_zeros(rows.batch, gates.shape[1])
                 d_gh.addmm_(d[:, : self.seen].t(), rows.earlier(gates, first, last, ungated)[:, : self.seen])
-        return (
-            d_x,
-            d_y if need_y else None,
-            d_c if need_c else None,
-            None if d_ih is None else self._outward(d_ih),
-            None if d_hh is None else self._outward(d_hh),
-            self._outward(d_bias) if d_bias is not None and need_b_ih else None,
-            self._outward(d_bias).clone() if d_bias is not None and need_b_hh else None,
-            d_ph,
-            d_gh,
-        )
-
-    def _small(self, rows: PackedRows) -> bool:
-        """Whether a step's product is so small that calling it costs more than computing it."""
-        return rows.batch * self.hidden * sum(self.widths) <= SMALL
-
-    def _back_over_steps(
-        self,
-        rows: PackedRows,
-        gates: Tensor,
-        first_c: Tensor,
-        cs: Tensor,
-        d_ys: Tensor | None,
-        recurrent: Tensor,
-        w_ph: Tensor | None,
-        w_gh: Tensor | None,
-        d_y: Tensor,
-        d_seen: Tensor | None,
-        d_c: Tensor,
-    ) -> Callable[[int, int, Tensor], None]:
-        """What goes from step ``last`` - 1 back to ``first`` and fills in the gradients of their pre-activations."""
-        compiled = self._compiled(gates, w_ph)
-        if compiled is not None and self._small(rows):
-            functions, shape = compiled
-            count = len(rows.sizes)
-            sizes, offsets = (ctypes.c_long * count)(*rows.sizes), (ctypes.c_long * count)(*rows.offsets)
-            around = None if w_gh is None else w_gh.contiguous()
-
-            def at_once(first: int, last: int, d: Tensor) -> None:
-                functions.lstm_backward_steps(
-                    ctypes.addressof(shape),
-                    first,
-                    last,
-                    sizes,
-                    offsets,
-                    *(
-                        None if tensor is None else tensor.data_ptr()
-                        for tensor in (gates, first_c, cs, d_ys, recurrent, around)
-                    ),
-                    self.seen,
-                    *(None if tensor is None else tensor.data_ptr() for tensor in (d_y, d_seen, d_c, d)),
-                )
-
-            return at_once
-        step = self._backward_step(compiled, w_ph)
-
-        def one_by_one(first: int, last: int, d: Tensor) -> None:
-            for t in range(last - 1, first - 1, -1):
-                n, here = rows.sizes[t], rows.offsets[t]
-                before = first_c if t == 0 else cs[rows.offsets[t - 1] : here]
-                above = None if d_ys is None else d_ys[here : here + n]
-                d_now, d_y_now = d[here - rows.offsets[first] :][:n], d_y[:n]
-                step(gates[here : here + n], before, cs[here : here + n], above, d_y_now, d_seen, d_c, d_now)
-                torch.mm(d_now, recurrent, out=d_y_now)
-                if d_seen is not None and w_gh is not None:
-                    torch.mm(d_now[:, : self.seen], w_gh, out=d_seen[:n])
-
-        return one_by_one
 
     def _inward(self, tensor: Tensor) -> Tensor:
         """Blocks of rows as a sweep has them."""
@@ -280,71 +236,6 @@ class LSTMCell:
     def _each_block(self, values: Tensor) -> Tensor:
         """Sums over the cells of a block: (rows, hidden) -> (rows, blocks)."""
         return values if self.cells == 1 else values.reshape(len(values), self.gate_rows, self.cells).sum(2)
-
-    def _compiled(self, gates: Tensor, w_ph: Tensor | None) -> tuple[CompiledStep, LSTMShape] | None:
-        functions = compiled_step(gates.dtype, gates.device)
-        if functions is None or self.cells != 1:
-            return None
-        own, size = self.variant.own_gates, gates.element_size()
-        shape = LSTMShape(self.hidden, gates.shape[1])
-        for block in ("input", "forget", "candidate", "output"):
-            setattr(shape, block, self.inner.index(block) * self.hidden if block in self.inner else -1)
-        shape.coupled = self.variant.coupled
-        shape.input_activation, shape.output_activation = self.variant.input_activation, self.variant.output_activation
-        if w_ph is not None:
-            for k, gate in enumerate(own):
-                setattr(shape, f"peep_{gate}", w_ph.data_ptr() + k * self.hidden * size)
-        return functions, shape
-
-    def _forward_step(
-        self, compiled: tuple[CompiledStep, LSTMShape] | None, w_ph: Tensor | None
-    ) -> Callable[[Tensor, Tensor, Tensor, Tensor], None]:
-        """What turns pre-activations into activations, and the cell before into cell and output."""
-        if compiled is None:
-            return partial(self._step_forward, w_ph)
-        functions, shape = compiled
-        call, cell = functions.lstm_forward, ctypes.addressof(shape)
-
-        def step(pre: Tensor, before: Tensor, after: Tensor, y: Tensor, shape: LSTMShape = shape) -> None:
-            call(cell, len(pre), pre.data_ptr(), before.data_ptr(), after.data_ptr(), y.data_ptr())
-
-        return step
-
-    def _backward_step(
-        self, compiled: tuple[CompiledStep, LSTMShape] | None, w_ph: Tensor | None
-    ) -> Callable[..., None]:
-        """What turns gradients of output and cell into those of the pre-activations and of the cell before."""
-        if compiled is None:
-            return partial(self._step_backward, w_ph)
-        functions, shape = compiled
-        call, cell = functions.lstm_backward, ctypes.addressof(shape)
-
-        def step(
-            a: Tensor,
-            before: Tensor,
-            after: Tensor,
-            d_above: Tensor | None,
-            d_y: Tensor,
-            d_seen: Tensor | None,
-            d_c: Tensor,
-            d: Tensor,
-            shape: LSTMShape = shape,
-        ) -> None:
-            call(
-                cell,
-                len(a),
-                a.data_ptr(),
-                before.data_ptr(),
-                after.data_ptr(),
-                None if d_above is None else d_above.data_ptr(),
-                d_y.data_ptr(),
-                None if d_seen is None else d_seen.data_ptr(),
-                0 if d_seen is None else d_seen.shape[1],
-                d_c.data_ptr(),
-                d.data_ptr(),
-            )
-
-        return step
 
     def _step_forward(self, w_ph: Tensor | None, pre: Tensor, before: Tensor, after: Tensor, y: Tensor) -> None:
         part, variant, own = self._parts(pre), self.variant, self.variant.own_gates

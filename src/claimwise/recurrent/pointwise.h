@@ -1,49 +1,6 @@
-/* The point-wise part of one recurrent step, forward and backward, for float and double.
+/* The point-wise part of one recurrent step, forward and backward. Loops run over the hidden units of one row, whose
+   gates lie in the first-level cache, and carry no branch: the compiler turns them into vector code. */
 
-   compiled_step.py compiles this file with the machine's C compiler. Loops run over the hidden units of one row, whose
-   gates lie in the first-level cache, and carry no branch: the compiler turns them into vector code.
-   This file includes itself once for each type. */
-
-#ifndef REAL
-
-#include <stdint.h>
-#include <string.h>
-
-#define JOIN2(a, b) a##b
-#define JOIN(a, b) JOIN2(a, b)
-
-#define REAL float
-#define NAME(name) JOIN(name, _float)
-#define WORD int32_t
-#define MANTISSA 23
-#define BIAS 127
-#define LOWEST -87.0f
-#define HIGHEST 88.0f
-#define MAGIC 12582912.0f            /* 1.5 * 2^23: adding it rounds to the nearest integer */
-#include "pointwise.c"
-#undef REAL
-#undef NAME
-#undef WORD
-#undef MANTISSA
-#undef BIAS
-#undef LOWEST
-#undef HIGHEST
-#undef MAGIC
-
-#define REAL double
-#define NAME(name) JOIN(name, _double)
-#define WORD int64_t
-#define MANTISSA 52
-#define BIAS 1023
-#define LOWEST -708.0
-#define HIGHEST 709.0
-#define MAGIC 6755399441055744.0     /* 1.5 * 2^52 */
-#define DOUBLE
-#include "pointwise.c"
-
-#else
-
-#define INLINE static inline __attribute__((always_inline))
 #define EACH for (long j = 0; j < n; j++)
 
 /* e^x - 1 = 2^k (e^r - 1) + (2^k - 1) with x = k ln 2 + r, |r| <= ln 2 / 2: exact near 0 too. */
@@ -228,70 +185,19 @@ void NAME(lstm_backward)(
     }
 }
 
-/* c (rows x n) += a (rows x k) b (k x n), for matrices so small that calling a library costs more than computing. */
-static void NAME(add_product)(
-    long rows, long k, long n, const REAL *restrict a, long a_width, const REAL *restrict b, REAL *restrict c,
-    long c_width
+/* sums += gradients of the peepholes, for the gates that are there: input, forget, output. */
+static void NAME(lstm_peepholes)(
+    const NAME(lstm) *cell, long rows, const REAL *restrict ds, const REAL *restrict before, const REAL *restrict after,
+    REAL *restrict sums
 ) {
+    const long n = cell->hidden, where[3] = {cell->input, cell->forget, cell->output};
     for (long row = 0; row < rows; row++) {
-        const REAL *restrict x = a + row * a_width;
-        REAL *restrict y = c + row * c_width;
-        long m = 0;
-        for (; m + 8 <= k; m += 8) {
-            const REAL *restrict w = b + m * n;
-            const REAL x0 = x[m], x1 = x[m + 1], x2 = x[m + 2], x3 = x[m + 3];
-            const REAL x4 = x[m + 4], x5 = x[m + 5], x6 = x[m + 6], x7 = x[m + 7];
-            EACH y[j] += ((x0 * w[j] + x1 * w[n + j]) + (x2 * w[2 * n + j] + x3 * w[3 * n + j]))
-                       + ((x4 * w[4 * n + j] + x5 * w[5 * n + j]) + (x6 * w[6 * n + j] + x7 * w[7 * n + j]));
-        }
-        for (; m < k; m++) {
-            const REAL *restrict w = b + m * n;
-            const REAL x0 = x[m];
-            EACH y[j] += x0 * w[j];
-        }
-    }
-}
-
-/* All steps forward: recurrent (hidden x width), around (seen x seen, or NULL). */
-void NAME(lstm_forward_steps)(
-    const NAME(lstm) *cell, long steps, const long *sizes, REAL *pre, const REAL *recurrent, const REAL *around,
-    long seen, const REAL *y, const REAL *c, REAL *ys, REAL *cs
-) {
-    const long n = cell->hidden, width = cell->width;
-    const REAL *earlier = 0;
-    for (long t = 0; t < steps; t++) {
-        const long rows = sizes[t];
-        NAME(add_product)(rows, n, width, y, n, recurrent, pre, width);
-        if (around && earlier) NAME(add_product)(rows, seen, seen, earlier, width, around, pre, width);
-        NAME(lstm_forward)(cell, rows, pre, c, cs, ys);
-        earlier = pre;
-        y = ys;
-        c = cs;
-        pre += rows * width;
-        ys += rows * n;
-        cs += rows * n;
-    }
-}
-
-/* Steps last - 1, ..., first backward; arrays over all steps begin at step 0, ds at step first. */
-void NAME(lstm_backward_steps)(
-    const NAME(lstm) *cell, long first, long last, const long *sizes, const long *offsets, const REAL *gates,
-    const REAL *c_start, const REAL *cs, const REAL *dys, const REAL *recurrent, const REAL *around, long seen,
-    REAL *dh, REAL *da, REAL *dc, REAL *ds
-) {
-    const long n = cell->hidden, width = cell->width;
-    for (long t = last - 1; t >= first; t--) {
-        const long rows = sizes[t], here = offsets[t];
-        REAL *d = ds + (here - offsets[first]) * width;
-        NAME(lstm_backward)(
-            cell, rows, gates + here * width, t ? cs + offsets[t - 1] * n : c_start, cs + here * n,
-            dys ? dys + here * n : 0, dh, da, seen, dc, d
-        );
-        memset(dh, 0, rows * n * sizeof(REAL));
-        NAME(add_product)(rows, width, n, d, width, recurrent, dh, n);
-        if (da) {
-            memset(da, 0, rows * seen * sizeof(REAL));
-            NAME(add_product)(rows, seen, seen, d, width, around, da, seen);
+        REAL *sum = sums;
+        for (int gate = 0; gate < 3; gate++) if (where[gate] >= 0) {
+            const REAL *restrict d = ds + row * cell->width + where[gate];
+            const REAL *restrict seen = (gate == 2 ? after : before) + row * n;
+            EACH sum[j] += d[j] * seen[j];
+            sum += n;
         }
     }
 }
@@ -319,7 +225,8 @@ void NAME(gru_backward)(
         const REAL *restrict r = as + row * 4 * n, *restrict u = r + n, *restrict q = u + n, *restrict c = q + n;
         const REAL *restrict h = before + row * n, *restrict dy = dys ? dys + row * n : 0;
         REAL *restrict dh = dhs + row * n;
-        REAL *restrict d_r = ds + row * 4 * n, *restrict d_u = d_r + n, *restrict d_q = d_u + n, *restrict d_c = d_q + n;
+        REAL *restrict d_r = ds + row * 4 * n, *restrict d_u = d_r + n;
+        REAL *restrict d_q = d_u + n, *restrict d_c = d_q + n;
         if (dy) EACH dh[j] += dy[j];
         EACH {
             REAL g = dh[j] * (1 - u[j]) * (1 - c[j] * c[j]);
@@ -399,4 +306,4 @@ void NAME(elementwise)(long n, const REAL *restrict x, REAL *restrict sigmoids, 
     }
 }
 
-#endif
+#undef EACH
