@@ -430,7 +430,7 @@ def test_epochs_to_a_target_by_hand():
     assert odyssey.epochs_to([12.0, 11.0], 9.0) == 3
 
 
-def test_the_better_of_the_rates_counts(runs, workspace):
+def test_the_best_of_the_rates_counts(runs, workspace):
     setup = SETUPS["together"]
     alone = [
         execute(paper.experiments["together"], replace(setup, rates=(rate,)), 0, workspace, Hardware()).measurements

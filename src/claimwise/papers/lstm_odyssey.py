@@ -176,11 +176,11 @@ class OneSetting(Music):
 
 @dataclass(frozen=True)
 class Together(OneSetting):
-    """All architectures with the same hyper-parameters, but for the better of a few learning rates."""
+    """All architectures with the same hyper-parameters, but for the best of a few learning rates."""
 
-    rates: tuple[float, ...] = (0.002, 0.006)
-    """Learning rates that each architecture is trained with; the lower validation loss counts. What cannot put up with
-    the rate that suits vanilla is not judged by it."""
+    rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2)
+    """Learning rates that each architecture is trained with; the lowest validation loss counts. No architecture is
+    judged by the rate that suits another."""
 
 
 @dataclass(frozen=True)
@@ -459,9 +459,15 @@ def train(
 
 # The search ----------------------------------------------------------------------------------------------------------
 #
-# Budget of `small`, fixed before any verdict: 15 minutes of one core over all experiments and seeds. An epoch of the
-# chorales in batches of 8 takes .2 to .25 s with 20 to 60 cells, .45 s with 100: 312 trials of up to 6 epochs take 7
-# minutes, nine architectures at two rates 2.5, the sweeps 3, the longer training and the other tasks 2.
+# Budget of `small`: at most 30 minutes of one core over all experiments and seeds. An epoch of the chorales in batches
+# of 8 takes .15 s with 20 to 60 cells, .25 s with 100: 312 trials of up to 6 epochs take 4 minutes, nine architectures
+# at four rates 15, the sweeps 2, the longer training and the other tasks 2.
+#
+# What was planned anew after a first reference run: nine architectures side by side, five seeds of seven epochs at the
+# better of the rates .002 and .006. Those rates had been chosen on torch's LSTM, which has no peepholes; NP and CIFG
+# came out .29 and .22 nat better than vanilla, and NOAF was no number at either rate. A comparison must not be at the
+# rates of one of the compared: now each has the best of four rates half a decade apart, which bracket the optima found
+# by `rates`, and trains until five epochs bring nothing or 15 are over, ten seeds. Margins and claims stayed.
 #
 # What was planned anew after timing one seed outside the plan: sweeps of 12 epochs in the place of 6, since in that
 # seed networks of 10 and of 80 cells were still alike; rows of 8,000 images in the place of 4,000 and a rate of .01 in
@@ -870,10 +876,10 @@ LSTM, which is NP, one seed, before any comparison of variants."""
 
 @paper.experiment(
     quick=Plan(Together(**TINY_SETTING, rates=(0.02,)), seeds=3),
-    small=Plan(Together(**SHORT | {"epochs": 7, "patience": 7}), seeds=5),
+    small=Plan(Together(**SHORT | {"epochs": 15, "patience": 5}), seeds=10),
 )
 def together(run: Run, setup: Together) -> Measurements:
-    """All nine architectures with one setting and one order of the pieces; and vanilla's gates over a piece."""
+    """All nine architectures side by side, with one order of the pieces; and vanilla's gates over a piece."""
     rolls = music(run, setup)
     measured: dict[str, Any] = {}
     for variant in VARIANTS:
@@ -1231,8 +1237,9 @@ SEARCHED = {
 }
 SIDE_BY_SIDE = {
     "quick": "generated chorales, 12 cells, 4 epochs in batches of 6; one setting for all",
-    "small": "the better of rates .002 and .006 in the place of a search: 50 cells, momentum .9, no noise, 7 epochs in "
-    "batches of 8. The setting was chosen on one seed of an LSTM without peepholes, so it may favour NP over vanilla",
+    "small": "the best of four learning rates from 3e-4 to .01, by validation, in the place of a search: 50 cells, "
+    "momentum .9, no noise, up to 15 epochs in batches of 8. Planned anew after a first run at two rates that had been "
+    "chosen on NP",
 }
 ANALYSED = {
     "small": "40 trials a search, shorter than the paper's and with up to 60 cells, rates from 1e-5; losses above that "
@@ -1264,7 +1271,7 @@ def gap(variant: str) -> Any:
 
 
 def beside(variant: str) -> Any:
-    """How much more a variant loses than vanilla with one setting, in nats a step."""
+    """How much more a variant loses than vanilla side by side, in nats a step."""
     return together[variant.lower()] - together["vanilla"]
 
 
@@ -1280,9 +1287,9 @@ paper.claim(
     differences=SEARCHED,
 )
 paper.claim(
-    "no-variant-improves-at-one-setting",
+    "no-variant-improves-side-by-side",
     sheet="29.1",
-    says="Nor are they with one common setting.",
+    says="Nor are they side by side, each at the best of a few learning rates.",
     where="abstract; section V-A",
     holds=all_of(*(beside(variant) > -MARGIN for variant in OTHERS)),
     because="weaker than the paper's, which searches for each variant, but paired by seed and so more precise",
@@ -1307,9 +1314,9 @@ paper.claim(
     differences=SEARCHED,
 )
 paper.claim(
-    "forget-gate-and-output-activation-matter-at-one-setting",
+    "forget-gate-and-output-activation-matter-side-by-side",
     sheet="29.2",
-    says="So they are with one common setting.",
+    says="So they are side by side, each at the best of a few learning rates.",
     where="abstract; section V-B",
     holds=all_of(beside("NFG") > 0, beside("NOAF") > 0),
     because="the sign of both differences, paired by seed",
@@ -1394,9 +1401,9 @@ paper.claim(
     differences=SEARCHED,
 )
 paper.claim(
-    "coupling-and-no-peepholes-cost-nothing-at-one-setting",
+    "coupling-and-no-peepholes-cost-nothing-side-by-side",
     sheet="29.3",
-    says="So they are with one common setting.",
+    says="So they are side by side, each at the best of a few learning rates.",
     where="section V-B",
     holds=all_of(
         *(
@@ -1466,9 +1473,9 @@ paper.claim(
     differences=SEARCHED,
 )
 paper.claim(
-    "input-and-output-gate-do-not-matter-for-music-at-one-setting",
+    "input-and-output-gate-do-not-matter-for-music-side-by-side",
     sheet="29.4",
-    says="So it does with one common setting.",
+    says="So it does side by side, each at the best of a few learning rates.",
     where="section V-B",
     holds=all_of(*(beside(variant) < MARGIN for variant in ("NIG", "NOG", "NIAF"))),
     because="weaker than the paper's, which searches for each variant, but paired by seed and so more precise",
@@ -1503,9 +1510,9 @@ paper.claim(
     differences=SEARCHED,
 )
 paper.claim(
-    "gate-recurrence-hurts-music-at-one-setting",
+    "gate-recurrence-hurts-music-side-by-side",
     sheet="29.5",
-    says="So it does with one common setting.",
+    says="So it does side by side, each at the best of a few learning rates.",
     where="section V-B",
     holds=beside("FGR") > 0,
     because="the sign, paired by seed",

@@ -4,6 +4,7 @@ The layout is that of :class:`torch.nn.utils.rnn.PackedSequence`: step t has ``s
 Sequences of one length are the case of equal sizes. Masking is exact since there is nothing to mask.
 """
 
+import functools
 import itertools
 from collections.abc import Sequence
 
@@ -27,6 +28,7 @@ class PackedRows:
         self.total = sum(self.sizes)
         self.offsets = [end - size for end, size in zip(itertools.accumulate(self.sizes), self.sizes, strict=True)]
 
+    @functools.cached_property
     def _places(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Offset of each step, step and sequence of each row, length of each sequence."""
         sizes = torch.tensor(self.sizes, device=self.device)
@@ -40,14 +42,14 @@ class PackedRows:
         """Each sequence from its own end to its start; its own inverse."""
         if self.equal:
             return rows.reshape(len(self.sizes), self.batch, -1).flip(0).reshape(rows.shape)
-        offsets, steps, sequences, lengths = self._places()
+        offsets, steps, sequences, lengths = self._places
         return rows.index_select(0, offsets[lengths[sequences] - 1 - steps] + sequences)
 
     def last(self, rows: Tensor) -> Tensor:
         """Each sequence's last row, (batch, ...)."""
         if self.equal:
             return rows[self.total - self.batch :].clone()
-        offsets, _, _, lengths = self._places()
+        offsets, _, _, lengths = self._places
         return rows.index_select(0, offsets[lengths - 1] + torch.arange(self.batch, device=self.device))
 
     def pieces(self, rows: int) -> list[tuple[int, int, int, int]]:
@@ -79,5 +81,5 @@ class PackedRows:
 
     def padded_places(self, order: Tensor | None) -> Tensor:
         """Where each row stands in the padded (steps, batch) tensor, flattened."""
-        _, steps, sequences, _ = self._places()
+        _, steps, sequences, _ = self._places
         return steps * self.batch + (sequences if order is None else order[sequences])
