@@ -17,7 +17,12 @@ from claimwise.recurrent import GRU, LSTM, LSTM_VARIANTS, RNN
 from timing import Row, compare, max_difference, write_table
 
 SIZES = {"32 x 128 x 256": (32, 128, 256), "64 x 64 x 128": (64, 64, 128)}
-SMALL = {"16 x 64 x 32": (16, 64, 32), "1 x 100 x 64": (1, 100, 64)}
+OTHERS = {
+    "16 x 64 x 32": (16, 64, 32),
+    "1 x 100 x 64": (1, 100, 64),
+    "8 x 50 x 512": (8, 50, 512),
+    "64 x 50 x 512": (64, 50, 512),
+}
 
 
 class Loop(nn.Module):
@@ -68,7 +73,7 @@ def row(size: str, name: str, ours: nn.Module, peer_name: str, peer: nn.Module, 
 
 def rows(threads: int) -> list[Row]:
     found = []
-    for size, shape in (SIZES | SMALL).items():
+    for size, shape in (SIZES | OTHERS).items():
         features = shape[2]
         torch.manual_seed(0)
         theirs, vanilla = nn.LSTM(features, features), LSTM(features, features)

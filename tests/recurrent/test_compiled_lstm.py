@@ -1,17 +1,24 @@
 """All steps of a layer in machine code against torch's operations, where tiles, panels, pieces and threads end."""
 
+import ctypes
+import os
+import shlex
+import subprocess
+import sys
+import threading
+
 import pytest
 import torch
 
-from claimwise.recurrent import LSTM, LSTM_VARIANTS, compiled_lstm, lstm_cell
-from claimwise.recurrent.compiled_step import compiled_step
+from claimwise.recurrent import GRU, LSTM, LSTM_VARIANTS, compiled_lstm, compiled_step, lstm_cell
+from claimwise.recurrent.packed_rows import PackedRows
 
 DOUBLE = {"dtype": torch.float64}
 
 
 @pytest.fixture(autouse=True)
 def _machine_code_and_threads():
-    if compiled_step(torch.float64, torch.device("cpu")) is None:
+    if compiled_step.compiled_step(torch.float64, torch.device("cpu")) is None:
         pytest.skip("no C compiler")
     threads = torch.get_num_threads()
     yield
@@ -20,9 +27,26 @@ def _machine_code_and_threads():
 
 @pytest.fixture
 def shared_out(monkeypatch):
-    """However little there is to do, threads share it."""
-    monkeypatch.setattr(compiled_lstm, "WORK_OF_A_THREAD", 1)
-    monkeypatch.setattr(compiled_lstm, "SEQUENCES_OF_A_THREAD", 1)
+    """However little there is to do, threads share it. Returns what each call was given: (threads, by units)."""
+    given, rule = [], compiled_lstm._threads
+
+    def threads(*what):
+        given.append(rule(*what))
+        return given[-1]
+
+    for name in ("WORK_OF_A_THREAD", "SEQUENCES_OF_A_THREAD"):
+        monkeypatch.setattr(compiled_lstm, name, 1)
+    monkeypatch.setattr(compiled_lstm, "_threads", threads)
+    return given
+
+
+@pytest.fixture
+def units_shared(monkeypatch):
+    """Threads share units, however few."""
+    if compiled_lstm._openmp() is None:
+        assert "OpenMP" not in torch.__config__.parallel_info() or sys.platform != "linux"
+        pytest.skip("torch has no OpenMP of GNU's kind here")
+    monkeypatch.setattr(compiled_lstm, "_threads", lambda *what: (torch.get_num_threads(), True))
 
 
 def outcomes(lstm, x, lengths=None):
@@ -69,20 +93,103 @@ def test_all_sizes_give_what_torch_gives(variant, steps, batch, inputs, hidden, 
     assert_same(outcomes(lstm, x), expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("pool", ["torch's", "new"])
+@pytest.mark.parametrize("pool", ["torch's", "new", "fewer"])
 @pytest.mark.parametrize("variant", LSTM_VARIANTS)
 @pytest.mark.parametrize("lengths", [None, [1, 9, 4, 9, 2, 1, 7]])
 def test_threads_share_sequences(variant, lengths, pool, shared_out, monkeypatch):
+    """On the threads of torch's OpenMP, on threads of our own, and on a team smaller than was asked for."""
+    calls = []
     if pool == "new":
-        monkeypatch.setattr(compiled_lstm, "_parallel", lambda: None)
-    elif compiled_lstm._parallel() is None:
-        pytest.skip("torch has no OpenMP here")
+        monkeypatch.setattr(compiled_lstm, "_openmp", lambda: None)
+    elif pool == "fewer":
+        team = ctypes.CFUNCTYPE(None, ctypes.CFUNCTYPE(None, ctypes.c_void_p), ctypes.c_void_p, *[ctypes.c_uint] * 2)
+
+        @team
+        def alone(work, argument, threads, flags):
+            calls.append(threads)
+            work(argument)
+
+        monkeypatch.setattr(compiled_lstm, "_openmp", lambda: (ctypes.cast(alone, ctypes.c_void_p).value, 0, 0, 0))
     torch.manual_seed(0)
     lstm, x = LSTM(3, 5, variant=variant, **DOUBLE), torch.randn(9, 7, 3, **DOUBLE)
     expected = by_torch(monkeypatch, lstm, x, lengths)
     for threads in (1, 2, 3, 16):
         torch.set_num_threads(threads)
         assert_same(outcomes(lstm, x, lengths), expected, rtol=1e-10, atol=1e-12)
+        assert shared_out[-2:] == [(min(threads, 7), False)] * 2
+    assert len(calls) == (9 if pool == "fewer" else 0)  # inputs, steps forward, steps back; not with one thread
+
+
+@pytest.mark.parametrize("hidden", [5, 40])  # one panel, so that a thread has nothing to do; panels of unequal shares
+@pytest.mark.parametrize("variant", LSTM_VARIANTS)
+@pytest.mark.parametrize("lengths", [None, [1, 9, 4, 9, 2, 1, 7]])
+def test_threads_share_units(variant, lengths, hidden, units_shared, monkeypatch):
+    torch.manual_seed(0)
+    lstm, x = LSTM(19, hidden, variant=variant, **DOUBLE), torch.randn(9, 7, 19, **DOUBLE)
+    expected = by_torch(monkeypatch, lstm, x, lengths)
+    alone = None
+    for threads in (1, 2, 3, 5):
+        torch.set_num_threads(threads)
+        found = outcomes(lstm, x, lengths)
+        assert_same(found, expected, rtol=1e-10, atol=1e-12)
+        alone = alone or found
+        assert all(torch.equal(one, other) for one, other in zip(found[0], alone[0], strict=True))
+
+
+def test_many_rows_are_gathered_in_pieces_by_units_too(units_shared, monkeypatch):
+    torch.manual_seed(0)
+    lstm, x = LSTM(6, 70, variant="FGR", **DOUBLE), torch.randn(40, 20, 6, **DOUBLE)
+    expected = by_torch(monkeypatch, lstm, x)
+    for threads in (2, 3):
+        torch.set_num_threads(threads)
+        assert_same(outcomes(lstm, x), expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("batch", "hidden", "steps", "threads", "expected"),
+    [
+        (64, 128, 64, 2, (2, False)),  # sequences enough
+        (1, 32, 10, 2, (1, False)),  # little to do
+        (16, 512, 50, 2, (2, True)),  # more weights than a cache holds
+        (1, 256, 100, 2, (2, True)),  # one sequence
+        (1, 256, 100, 1, (1, False)),
+        (16, 512, 50, 64, (8, False)),  # too few units for so many threads
+    ],
+)
+def test_what_threads_share(batch, hidden, steps, threads, expected, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(compiled_lstm, "_openmp", lambda: (1, 2, 3, 4))
+    rows = PackedRows([batch] * steps, torch.device("cpu"))
+    assert compiled_lstm._threads(LSTM(1, hidden).cell, rows, hidden, 4 * hidden) == expected
+    monkeypatch.setattr(compiled_lstm, "_openmp", lambda: None)
+    assert not compiled_lstm._threads(LSTM(1, hidden).cell, rows, hidden, 4 * hidden)[1]
+
+
+def test_a_single_step_of_a_wide_layer_is_torchs(monkeypatch):
+    """Packing its weights would take longer than the step."""
+
+    def refuse(*given):
+        raise AssertionError("machine code was called")
+
+    monkeypatch.setattr(lstm_cell, "sweep_forward", refuse)
+    assert LSTM(256, 512)(torch.randn(1, 1, 256))[0].shape == (1, 1, 512)
+    with pytest.raises(AssertionError, match="machine code was called"):
+        LSTM(256, 512)(torch.randn(3, 1, 256))
+
+
+def test_several_python_threads_at_once(shared_out):
+    torch.manual_seed(0)
+    torch.set_num_threads(2)
+    lstm, x = LSTM(7, 20), torch.randn(30, 6, 7)
+    expected, found = outcomes(lstm, x), []
+    workers = [threading.Thread(target=lambda: found.append(outcomes(lstm, x))) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(found) == 4
+    for made in found:
+        assert_same(made, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_a_sequence_gets_the_same_to_the_bit_in_any_batch_and_by_any_thread(shared_out):
@@ -97,9 +204,11 @@ def test_a_sequence_gets_the_same_to_the_bit_in_any_batch_and_by_any_thread(shar
     assert torch.equal(lstm(x)[0], whole)
 
 
-def test_only_what_is_wanted_is_computed():
-    """Frozen weights and inputs without a gradient, in every combination of one missing."""
+@pytest.mark.parametrize("threads", [1, 2])
+def test_only_what_is_wanted_is_computed(threads, shared_out):
+    """Frozen weights and inputs without a gradient, each missing once."""
     torch.manual_seed(0)
+    torch.set_num_threads(threads)
     lstm, x = LSTM(3, 4, variant="FGR", **DOUBLE), torch.randn(5, 2, 3, **DOUBLE)
     wanted = [x.requires_grad_(), *lstm.parameters()]
     full = torch.autograd.grad(lstm(x)[0].sum(), wanted)
@@ -113,7 +222,50 @@ def test_only_what_is_wanted_is_computed():
 
 
 def test_too_little_memory_is_said(monkeypatch):
-    functions = compiled_step(torch.float32, torch.device("cpu"))
+    functions = compiled_step.compiled_step(torch.float32, torch.device("cpu"))
     monkeypatch.setattr(functions, "lstm_sweep_forward", lambda sweep: 1)
     with pytest.raises(MemoryError, match=r"LSTM: too little memory for 6 rows of 16 pre-activations"):
         LSTM(2, 4)(torch.zeros(3, 2, 2))
+
+
+def test_memory_that_gives_out_anywhere_is_noticed(tmp_path):
+    """A build whose n-th allocation fails returns 1, for every n, and neither crashes nor leaks into a later call."""
+    compiler = os.environ.get("CC") or "cc"
+    library = tmp_path / "failing.so"
+    header = tmp_path / "failing.h"
+    header.write_text(
+        "#include <stdlib.h>\nlong allowed;\n"
+        "static void *counted(size_t size) { return allowed-- > 0 ? malloc(size) : 0; }\n#define malloc counted\n"
+    )
+    command = [*shlex.split(compiler), "-O1", "-std=gnu11", "-pthread", "-shared", "-fPIC", "-include", str(header)]
+    subprocess.run([*command, "-o", str(library), str(compiled_step.FOLDER / compiled_step.SOURCE)], check=True)
+    loaded = ctypes.CDLL(str(library))
+    functions = compiled_step.CompiledStep(loaded, "float")
+    allowed = ctypes.c_long.in_dll(loaded, "allowed")
+    lstm, x = LSTM(3, 4, variant="FGR"), torch.randn(5, 2, 3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiled_lstm, "compiled_step", lambda dtype, device: functions)
+        for count in range(2):
+            allowed.value = count
+            with pytest.raises(MemoryError):
+                lstm(x)
+        allowed.value = 2
+        output, _ = lstm(x)
+        for count in range(3):
+            allowed.value = count
+            with pytest.raises(MemoryError):
+                torch.autograd.grad(output.sum(), lstm.weight_hh_l0, retain_graph=True)
+        allowed.value = 3
+        (found,) = torch.autograd.grad(output.sum(), lstm.weight_hh_l0)
+    (expected,) = torch.autograd.grad(lstm(x)[0].sum(), lstm.weight_hh_l0)
+    assert torch.allclose(found, expected, atol=1e-6)
+
+
+def test_negative_views_are_read_as_what_they_are():
+    """Tensors whose sign is a flag and not in memory, such as parts of conjugates."""
+    torch.manual_seed(0)
+    x = torch._neg_view(torch.randn(5, 2, 3))
+    state = torch._neg_view(torch.randn(1, 2, 4))
+    plain = state.resolve_neg()
+    for layer, hx, same in ((LSTM(3, 4), (state, state), (plain, plain)), (GRU(3, 4), state, plain)):
+        assert torch.equal(layer(x, hx)[0], layer(x.resolve_neg(), same)[0])

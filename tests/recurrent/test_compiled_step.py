@@ -80,6 +80,25 @@ def test_the_switch_and_the_fall_back(wanted, compiler, printed, error, tmp_path
     assert error in done.stderr
 
 
+def test_a_compiler_may_have_arguments(tmp_path, monkeypatch):
+    functions(torch.float32)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    compiled_step._compile(os.environ.get("CC", "cc") + " -DNOTHING")
+    assert len(list((tmp_path / "claimwise" / "recurrent").glob("kernels-*.so"))) == 1
+
+
+def test_what_cannot_be_loaded_is_not_kept(tmp_path, monkeypatch):
+    """A compiler that makes something that is no library; the error says what was wrong with it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(compiled_step.tempfile, "gettempdir", lambda: str(tmp_path))
+    compiler = tmp_path / "cc"
+    compiler.write_text('#!/bin/sh\nfor word; do [ "$last" = -o ] && echo no > "$word"; last=$word; done\n')
+    compiler.chmod(0o700)
+    with pytest.raises(OSError, match=r"no folder to keep compiled code in and run it from .*kernels-"):
+        compiled_step._compile(str(compiler))
+    assert not list(tmp_path.rglob("kernels-*.so"))
+
+
 def test_it_is_compiled_once_into_the_cache(tmp_path, monkeypatch):
     functions(torch.float32)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

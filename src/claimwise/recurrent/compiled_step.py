@@ -18,6 +18,7 @@ import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -31,7 +32,7 @@ FOLDER = Path(__file__).parent
 SOURCE = "kernels.c"
 HEADERS = ("pointwise.h", "product.h", "lstm_sweep.h")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-std=gnu11", "-pthread", "-shared", "-fPIC")
-SOURCES_SHA256 = "bad88ab54da387d150b52e7fa0ceac12a9be30c0c82f0f33f336d0bdbbfe1f00"
+SOURCES_SHA256 = "76039a76cede76becedb5681378c005c693005256782951c1832530515c48930"
 """Of the C files: their arithmetic is part of what a run did. A run's identity has this line; a test keeps it true."""
 VARIABLE = "CLAIMWISE_RECURRENT_STEP"
 # Arguments of each function: i integer, p address.
@@ -86,12 +87,12 @@ def sources() -> str:
 
 
 def _compile(compiler: str) -> ctypes.CDLL:
-    source = sources()
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
-    digest = hashlib.sha256("\0".join((source, SOURCES_SHA256, *FLAGS, version, _processor())).encode()).hexdigest()[
-        :20
-    ]
-    name = f"kernels-{digest}.so"
+    """``compiler`` may have arguments, as in ``ccache gcc``."""
+    command = shlex.split(compiler)
+    version = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True).stdout
+    parts = (sources(), SOURCES_SHA256, *command, *FLAGS, version, _processor())
+    name = f"kernels-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:20]}.so"
+    problem: OSError | None = None
     for folder in _folders():
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -102,16 +103,19 @@ def _compile(compiler: str) -> ctypes.CDLL:
                 with tempfile.TemporaryDirectory(dir=folder) as scratch:
                     half = Path(scratch) / name
                     subprocess.run(
-                        [compiler, *FLAGS, "-o", str(half), str(FOLDER / SOURCE)],
+                        [*command, *FLAGS, "-o", str(half), str(FOLDER / SOURCE)],
                         capture_output=True,
                         check=True,
                         timeout=120,
                     )
+                    ctypes.CDLL(str(half))  # what cannot be loaded is not kept
                     os.replace(half, made)  # whole or not at all, also beside another process
             return ctypes.CDLL(str(made))
-        except OSError:  # it cannot be made, written to, or run from
-            continue
-    raise OSError("this user has no folder to keep compiled code in and run it from")
+        except OSError as error:  # it cannot be made, written to, or run from
+            problem = error
+    raise OSError(
+        f"there is no folder to keep compiled code in and run it from ({problem or 'others own them'})"
+    ) from problem
 
 
 @functools.cache
@@ -128,7 +132,7 @@ def _library() -> ctypes.CDLL | str:
     else:
         try:
             return _compile(compiler)
-        except (OSError, AttributeError, subprocess.SubprocessError) as error:
+        except (OSError, AttributeError, ValueError, subprocess.SubprocessError) as error:
             problem = f"{compiler} failed: {error}"
     if wanted == "compiled":
         raise RuntimeError(f"{VARIABLE}=compiled, but {problem}; install a C compiler, or set {VARIABLE}=torch")

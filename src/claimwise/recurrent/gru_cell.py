@@ -82,7 +82,7 @@ class GRUCell:
         self, x: Tensor, rows: PackedRows, states: States, weights: Weights
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         _, w_hh, _, _ = weights
-        h, n = states[0].contiguous(), w_hh.shape[1]
+        h, n = states[0].resolve_neg().contiguous(), w_hh.shape[1]
         a = self._inputs(x, weights)
         hs = a.new_empty(rows.total, n)
         recurrent, step = w_hh.t(), compiled_step(a.dtype, a.device)
@@ -126,8 +126,8 @@ class GRUCell:
         w_ih, w_hh, _b_ih, _b_hh = weights
         assert grads[0] is not None
         hs, a = kept
-        start, n = states[0].contiguous(), w_hh.shape[1]
-        d_hs, d_h = grads[0].contiguous(), torch.zeros_like(start)
+        start, n = states[0].resolve_neg().contiguous(), w_hh.shape[1]
+        d_hs, d_h = grads[0].resolve_neg().contiguous(), torch.zeros_like(start)
         d_x = torch.empty_like(x, memory_format=torch.contiguous_format)
         d_ih, d_hh = torch.zeros_like(w_ih), torch.zeros_like(w_hh)
         d_bias = a.new_zeros(a.shape[1])

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from claimwise.recurrent.compiled_lstm import sweep_backward, sweep_forward
+from claimwise.recurrent.compiled_lstm import pays, sweep_backward, sweep_forward
 from claimwise.recurrent.compiled_step import compiled_step
 from claimwise.recurrent.packed_rows import PackedRows
 from claimwise.recurrent.recurrence import States, Trace, Weights
@@ -98,7 +98,7 @@ class LSTMCell:
         w_ih, w_hh, b_ih, b_hh, w_ph, w_gh = weights
         y, c = (state.contiguous() for state in states)
         bias = None if b_ih is None else self._inward(b_ih + b_hh)
-        if self._compiled(x):
+        if self._compiled(x, rows):
             ys, gates, cs = sweep_forward(
                 self, x, rows, (y, c), (self._inward(w_ih), self._inward(w_hh), bias, w_ph, w_gh)
             )
@@ -148,7 +148,7 @@ class LSTMCell:
         d_ph = w_ph.new_zeros(w_ph.shape) if w_ph is not None and need_ph else None
         d_gh = w_gh.new_zeros(w_gh.shape) if w_gh is not None and need_gh else None
         given = (x, rows, (first_y, first_c), (inputs, recurrent, None, w_ph, w_gh), kept, (d_ys, d_y, d_c))
-        if self._compiled(x):
+        if self._compiled(x, rows):
             sweep_backward(self, *given, (d_x, d_ih, d_hh, d_bias, d_ph, d_gh))
         else:
             self._sweep_back(*given, (d_x, d_ih, d_hh, d_bias, d_ph, d_gh))
@@ -164,9 +164,11 @@ class LSTMCell:
             d_gh,
         )
 
-    def _compiled(self, like: Tensor) -> bool:
+    def _compiled(self, x: Tensor, rows: PackedRows) -> bool:
         """Whether machine code does all steps; for memory blocks there is none."""
-        return self.cells == 1 and compiled_step(like.dtype, like.device) is not None
+        if self.cells > 1 or compiled_step(x.dtype, x.device) is None:
+            return False
+        return pays(self, rows, x.shape[1], sum(self.widths))
 
     def _sweep_back(
         self,

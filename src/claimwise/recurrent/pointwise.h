@@ -1,7 +1,8 @@
 /* The point-wise part of one recurrent step, forward and backward. Loops run over the hidden units of one row, whose
    gates lie in the first-level cache, and carry no branch: the compiler turns them into vector code. */
 
-#define EACH for (long j = 0; j < n; j++)
+#define EACH for (long j = from; j < to; j++)
+#define ALL for (long j = 0; j < n; j++)
 
 /* e^x - 1 = 2^k (e^r - 1) + (2^k - 1) with x = k ln 2 + r, |r| <= ln 2 / 2: exact near 0 too. */
 INLINE REAL NAME(power)(REAL x, REAL *scale) {
@@ -62,10 +63,10 @@ typedef struct {
     const REAL *peep_input, *peep_forget, *peep_output;      /* NULL: none */
 } NAME(lstm);
 
-/* pre: pre-activations, become activations; c_before -> c, y. */
-void NAME(lstm_forward)(
-    const NAME(lstm) *cell, long rows, REAL *restrict pre, const REAL *restrict before, REAL *restrict after,
-    REAL *restrict out
+/* Units from `from` on; pre: pre-activations, become activations; c_before -> c, y. */
+static void NAME(lstm_forward)(
+    const NAME(lstm) *cell, long rows, long from, long to, REAL *restrict pre, const REAL *restrict before,
+    REAL *restrict after, REAL *restrict out
 ) {
     const long n = cell->hidden;
     for (long row = 0; row < rows; row++) {
@@ -111,11 +112,11 @@ void NAME(lstm_forward)(
     }
 }
 
-/* gates, c, c_before as kept; dy (may be NULL), dh: gradients of y from above and from the next step; dc: in place;
-   seen (may be NULL): gradients of the gates from the next step's gates, blocks input, forget, output as they are
-   there; d: gradients of the pre-activations. */
-void NAME(lstm_backward)(
-    const NAME(lstm) *cell, long rows, const REAL *restrict gates, const REAL *restrict before,
+/* Units from `from` on; gates, c, c_before as kept; dy (may be NULL), dh: gradients of y from above and from the next
+   step; dc: in place; seen (may be NULL): gradients of the gates from the next step's gates, blocks input, forget,
+   output as they are there; d: gradients of the pre-activations. */
+static void NAME(lstm_backward)(
+    const NAME(lstm) *cell, long rows, long from, long to, const REAL *restrict gates, const REAL *restrict before,
     const REAL *restrict after, const REAL *restrict dys, const REAL *restrict dhs, const REAL *restrict seen,
     long seen_width, REAL *restrict dcs, REAL *restrict ds
 ) {
@@ -185,10 +186,10 @@ void NAME(lstm_backward)(
     }
 }
 
-/* sums += gradients of the peepholes, for the gates that are there: input, forget, output. */
+/* sums += gradients of the peepholes of units from `from` on, for the gates that are there: input, forget, output. */
 static void NAME(lstm_peepholes)(
-    const NAME(lstm) *cell, long rows, const REAL *restrict ds, const REAL *restrict before, const REAL *restrict after,
-    REAL *restrict sums
+    const NAME(lstm) *cell, long rows, long from, long to, const REAL *restrict ds, const REAL *restrict before,
+    const REAL *restrict after, REAL *restrict sums
 ) {
     const long n = cell->hidden, where[3] = {cell->input, cell->forget, cell->output};
     for (long row = 0; row < rows; row++) {
@@ -209,10 +210,10 @@ void NAME(gru_forward)(long rows, long n, REAL *restrict as, const REAL *restric
         REAL *restrict r = as + row * 4 * n, *restrict u = r + n, *restrict q = u + n, *restrict c = q + n;
         const REAL *restrict h = before + row * n;
         REAL *restrict y = out + row * n;
-        EACH r[j] = NAME(sigmoid)(r[j]);
-        EACH u[j] = NAME(sigmoid)(u[j]);
-        EACH c[j] = NAME(tanh)(c[j] + r[j] * q[j]);
-        EACH y[j] = c[j] + u[j] * (h[j] - c[j]);
+        ALL r[j] = NAME(sigmoid)(r[j]);
+        ALL u[j] = NAME(sigmoid)(u[j]);
+        ALL c[j] = NAME(tanh)(c[j] + r[j] * q[j]);
+        ALL y[j] = c[j] + u[j] * (h[j] - c[j]);
     }
 }
 
@@ -227,8 +228,8 @@ void NAME(gru_backward)(
         REAL *restrict dh = dhs + row * n;
         REAL *restrict d_r = ds + row * 4 * n, *restrict d_u = d_r + n;
         REAL *restrict d_q = d_u + n, *restrict d_c = d_q + n;
-        if (dy) EACH dh[j] += dy[j];
-        EACH {
+        if (dy) ALL dh[j] += dy[j];
+        ALL {
             REAL g = dh[j] * (1 - u[j]) * (1 - c[j] * c[j]);
             d_c[j] = g;
             d_q[j] = g * r[j];
@@ -246,11 +247,11 @@ void NAME(gru_before_gates)(
     for (long row = 0; row < rows; row++) {
         REAL *restrict r = as + row * 3 * n, *restrict u = r + n, *restrict s = reset_states + row * n;
         const REAL *restrict h = before + row * n;
-        EACH {
+        ALL {
             r[j] = NAME(sigmoid)(r[j]);
             s[j] = r[j] * h[j];
         }
-        EACH u[j] = NAME(sigmoid)(u[j]);
+        ALL u[j] = NAME(sigmoid)(u[j]);
     }
 }
 
@@ -259,7 +260,7 @@ void NAME(gru_before_forward)(long rows, long n, REAL *restrict as, const REAL *
         REAL *restrict u = as + row * 3 * n + n, *restrict c = u + n;
         const REAL *restrict h = before + row * n;
         REAL *restrict y = out + row * n;
-        EACH {
+        ALL {
             c[j] = NAME(tanh)(c[j]);
             y[j] = c[j] + u[j] * (h[j] - c[j]);
         }
@@ -274,8 +275,8 @@ void NAME(gru_before_backward)(
         const REAL *restrict u = as + row * 3 * n + n, *restrict c = u + n;
         const REAL *restrict h = before + row * n, *restrict dy = dys ? dys + row * n : 0;
         REAL *restrict dh = dhs + row * n, *restrict d_u = ds + row * 3 * n + n, *restrict d_c = d_u + n;
-        if (dy) EACH dh[j] += dy[j];
-        EACH {
+        if (dy) ALL dh[j] += dy[j];
+        ALL {
             d_c[j] = dh[j] * (1 - u[j]) * (1 - c[j] * c[j]);
             d_u[j] = dh[j] * (h[j] - c[j]) * u[j] * (1 - u[j]);
             dh[j] *= u[j];
@@ -291,7 +292,7 @@ void NAME(gru_before_reset)(
     for (long row = 0; row < rows; row++) {
         const REAL *restrict r = as + row * 3 * n, *restrict h = before + row * n, *restrict d_s = dss + row * n;
         REAL *restrict dh = dhs + row * n, *restrict d_r = ds + row * 3 * n;
-        EACH {
+        ALL {
             d_r[j] = d_s[j] * h[j] * r[j] * (1 - r[j]);
             dh[j] += d_s[j] * r[j];
         }
@@ -299,7 +300,8 @@ void NAME(gru_before_reset)(
 }
 
 /* For tests of accuracy. */
-void NAME(elementwise)(long n, const REAL *restrict x, REAL *restrict sigmoids, REAL *restrict tanhs) {
+void NAME(elementwise)(long to, const REAL *restrict x, REAL *restrict sigmoids, REAL *restrict tanhs) {
+    const long from = 0;
     EACH {
         sigmoids[j] = NAME(sigmoid)(x[j]);
         tanhs[j] = NAME(tanh)(x[j]);
@@ -307,3 +309,4 @@ void NAME(elementwise)(long n, const REAL *restrict x, REAL *restrict sigmoids, 
 }
 
 #undef EACH
+#undef ALL

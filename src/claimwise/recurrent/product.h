@@ -5,12 +5,14 @@
    one order whatever the number of rows: a sequence gets the same result in any batch. */
 
 typedef REAL NAME(vector) __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
+_Static_assert(sizeof(NAME(vector)) == VECTOR_BYTES, "this compiler has no vectors");
 
 #define LANES ((long)(VECTOR_BYTES / sizeof(REAL)))
 #define COLUMNS (2 * LANES)
 #define TILE_ROWS 6
 #define DEPTH 256                    /* so many rows of a panel at a time: they stay in the first-level cache */
 #define BLOCK_ROWS 72                /* so many rows of the other side: they stay in the second-level cache */
+#define FEW 40000                    /* numbers that stay there beside the weights which pass */
 #define LEAST(a, b) ((a) < (b) ? (a) : (b))
 
 static long NAME(panels)(long columns) { return (columns + COLUMNS - 1) / COLUMNS; }
@@ -20,19 +22,23 @@ static long NAME(packed)(long k, long columns) { return NAME(panels)(columns) * 
 
 /* Packs b (k, columns), whose element (m, j) is at b[m * row + j * column]; columns that are missing become 0. */
 static void NAME(pack)(long k, long columns, const REAL *b, long row, long column, REAL *restrict to) {
-    for (long start = 0; start < columns; start += COLUMNS, to += k * COLUMNS) {
+    for (long start = 0; start < columns; start += COLUMNS, to += k * COLUMNS, b += COLUMNS * column) {
         const long n = LEAST(COLUMNS, columns - start);
-        if (column == 1 && n == COLUMNS)
-            for (long m = 0; m < k; m++) memcpy(to + m * COLUMNS, b + m * row + start, sizeof(REAL) * COLUMNS);
-        else for (long j = 0; j < COLUMNS; j++) {
-            const REAL *from = b + (start + j) * column;
-            for (long m = 0; m < k; m++) to[m * COLUMNS + j] = j < n ? from[m * row] : 0;
+        if (n < COLUMNS) memset(to, 0, sizeof(REAL) * k * COLUMNS);
+        if (column == 1)
+            for (long m = 0; m < k; m++) memcpy(to + m * COLUMNS, b + m * row, sizeof(REAL) * n);
+        else for (long begin = 0; begin < k; begin += 16) {      /* a line of each of the columns at a time */
+            const long end = LEAST(begin + 16, k);
+            for (long j = 0; j < n; j++) {
+                const REAL *from = b + j * column;
+                for (long m = begin; m < end; m++) to[m * COLUMNS + j] = from[m * row];
+            }
         }
     }
 }
 
 /* c (rows, panels * COLUMNS) += a (rows, k) b: element (r, m) of a at a[r * row + m * depth], panels `panel` apart.
-   rows and panels are constants where this is called: the sums live in registers. */
+   rows and panels are constants where this is called: at most 12 sums, which live in registers. */
 INLINE void NAME(tile)(
     const int rows, const int panels, long k, const REAL *a, long row, long depth, const REAL *b, long panel, REAL *c,
     long c_row
@@ -54,64 +60,76 @@ INLINE void NAME(tile)(
 }
 
 INLINE void NAME(tiles)(
-    long rows, const int panels, long k, const REAL *a, long row, long depth, const REAL *b, long panel, REAL *c,
-    long c_row
+    long rows, long k, const REAL *a, long row, long depth, const REAL *b, REAL *c, long c_row
 ) {
     switch (rows) {
-    case 1: NAME(tile)(1, panels, k, a, row, depth, b, panel, c, c_row); break;
-    case 2: NAME(tile)(2, panels, k, a, row, depth, b, panel, c, c_row); break;
-    case 3: NAME(tile)(3, panels, k, a, row, depth, b, panel, c, c_row); break;
-    case 4: NAME(tile)(4, panels, k, a, row, depth, b, panel, c, c_row); break;
-    case 5: NAME(tile)(5, panels, k, a, row, depth, b, panel, c, c_row); break;
-    case 6: NAME(tile)(6, panels, k, a, row, depth, b, panel, c, c_row); break;
+    case 1: NAME(tile)(1, 1, k, a, row, depth, b, 0, c, c_row); break;
+    case 2: NAME(tile)(2, 1, k, a, row, depth, b, 0, c, c_row); break;
+    case 3: NAME(tile)(3, 1, k, a, row, depth, b, 0, c, c_row); break;
+    case 4: NAME(tile)(4, 1, k, a, row, depth, b, 0, c, c_row); break;
+    case 5: NAME(tile)(5, 1, k, a, row, depth, b, 0, c, c_row); break;
+    case 6: NAME(tile)(6, 1, k, a, row, depth, b, 0, c, c_row); break;
     }
 }
 
-/* One tile that may stick out over the last column: then it is computed beside. */
-INLINE void NAME(edge_tile)(
+/* A tile of one panel; where the panel sticks out over the last column, it is computed beside. */
+INLINE void NAME(any_tile)(
     long rows, long columns, long k, const REAL *a, long row, long depth, const REAL *b, REAL *c, long c_row
 ) {
     if (columns >= COLUMNS) {
-        NAME(tiles)(rows, 1, k, a, row, depth, b, 0, c, c_row);
+        NAME(tiles)(rows, k, a, row, depth, b, c, c_row);
         return;
     }
     REAL whole[TILE_ROWS * COLUMNS] = {0};
-    NAME(tiles)(rows, 1, k, a, row, depth, b, 0, whole, COLUMNS);
+    NAME(tiles)(rows, k, a, row, depth, b, whole, COLUMNS);
     for (long r = 0; r < rows; r++)
         for (long j = 0; j < columns; j++) c[r * c_row + j] += whole[r * COLUMNS + j];
+}
+
+/* c += a (rows, k) times panels first to end - 1 of a packed matrix of so many columns, `panel` apart. */
+static void NAME(add_panels)(
+    long rows, long k, long first, long end, long columns, const REAL *a, long a_row, const REAL *b, long panel,
+    REAL *c, long c_row
+) {
+    const long whole = LEAST(end, columns / COLUMNS), tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
+    long p = first;
+    /* A sum waits for its last addition: of few rows several panels at once keep the processor busy. */
+    for (; rows == 1 && p + 4 <= whole; p += 4)
+        NAME(tile)(1, 4, k, a, a_row, 1, b + p * panel, panel, c + p * COLUMNS, c_row);
+    for (; rows == 2 && p + 3 <= whole; p += 3)
+        NAME(tile)(2, 3, k, a, a_row, 1, b + p * panel, panel, c + p * COLUMNS, c_row);
+    for (; rows == 3 && p + 2 <= whole; p += 2)
+        NAME(tile)(3, 2, k, a, a_row, 1, b + p * panel, panel, c + p * COLUMNS, c_row);
+    for (; p < end; p++)
+        for (long i = 0, r = 0, n; i < tiles; i++, r += n) {
+            n = (rows - r + tiles - i - 1) / (tiles - i);      /* tiles as even as can be */
+            NAME(any_tile)(
+                n, columns - p * COLUMNS, k, a + r * a_row, a_row, 1, b + p * panel, c + r * c_row + p * COLUMNS, c_row
+            );
+        }
 }
 
 /* c (rows, columns) += a (rows, k) b, b packed. */
 static void NAME(add_product)(
     long rows, long k, long columns, const REAL *a, long a_row, const REAL *b, REAL *c, long c_row
 ) {
-    const long panels = NAME(panels)(columns);
-    for (long begin = 0; begin < k; begin += DEPTH) {
-        const long depth = LEAST(DEPTH, k - begin);
-        const REAL *weights = b + begin * COLUMNS;
-        for (long top = 0; top < rows; top += BLOCK_ROWS) {
-            const long block = LEAST(BLOCK_ROWS, rows - top);
-            long p = 0;
-            /* One row is one chain of additions a vector: several panels at once keep the processor busy. */
-            const REAL *x = a + top * a_row + begin;
-            REAL *y = c + top * c_row;
-            if (block == 1) for (; (p + 4) * COLUMNS <= columns; p += 4)
-                NAME(tile)(1, 4, depth, x, a_row, 1, weights + p * k * COLUMNS, k * COLUMNS, y + p * COLUMNS, c_row);
-            if (block == 2) for (; (p + 3) * COLUMNS <= columns; p += 3)
-                NAME(tile)(2, 3, depth, x, a_row, 1, weights + p * k * COLUMNS, k * COLUMNS, y + p * COLUMNS, c_row);
-            if (block == 3) for (; (p + 2) * COLUMNS <= columns; p += 2)
-                NAME(tile)(3, 2, depth, x, a_row, 1, weights + p * k * COLUMNS, k * COLUMNS, y + p * COLUMNS, c_row);
-            const long tiles = (block + TILE_ROWS - 1) / TILE_ROWS;
-            for (; p < panels; p++)
-                for (long i = 0, r = 0, n; i < tiles; i++, r += n) {
-                    n = (block - r + tiles - i - 1) / (tiles - i);      /* tiles as even as can be */
-                    NAME(edge_tile)(
-                        n, columns - p * COLUMNS, depth, x + r * a_row, a_row, 1, weights + p * k * COLUMNS,
-                        y + r * c_row + p * COLUMNS, c_row
-                    );
-                }
-        }
+    const long panels = NAME(panels)(columns), panel = k * COLUMNS;
+    if (rows <= BLOCK_ROWS && rows * k <= FEW) {         /* large weights are read from their beginning to their end */
+        const long group = rows < 4 ? 12 : 1;            /* what several panels at once divide */
+        for (long p = 0; p < panels; p += group)
+            for (long m = 0; m < k; m += DEPTH)
+                NAME(add_panels)(
+                    rows, LEAST(DEPTH, k - m), p, LEAST(p + group, panels), columns, a + m, a_row, b + m * COLUMNS,
+                    panel, c, c_row
+                );
+        return;
     }
+    for (long m = 0; m < k; m += DEPTH)
+        for (long r = 0; r < rows; r += BLOCK_ROWS)
+            NAME(add_panels)(
+                LEAST(BLOCK_ROWS, rows - r), LEAST(DEPTH, k - m), 0, panels, columns, a + r * a_row + m, a_row,
+                b + m * COLUMNS, panel, c + r * c_row, c_row
+            );
 }
 
 /* Numbers of room that add_outer needs. */
@@ -144,7 +162,7 @@ static void NAME(add_outer)(
             }
             for (long p = 0; p < NAME(panels)(columns); p++)
                 for (long i = 0; i < tiles; i++)
-                    NAME(edge_tile)(
+                    NAME(any_tile)(
                         LEAST(TILE_ROWS, block - i * TILE_ROWS), columns - p * COLUMNS, depth,
                         packed_a + i * depth * TILE_ROWS, 1, TILE_ROWS, room + p * depth * COLUMNS,
                         c + (top + i * TILE_ROWS) * columns + p * COLUMNS, columns
@@ -153,9 +171,9 @@ static void NAME(add_outer)(
     }
 }
 
-#undef LANES
-#undef COLUMNS
+/* COLUMNS stays: a sweep shares out panels. */
 #undef TILE_ROWS
 #undef DEPTH
 #undef BLOCK_ROWS
+#undef FEW
 #undef LEAST
