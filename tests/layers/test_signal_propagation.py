@@ -1,5 +1,7 @@
 import copy
+import gc
 import math
+import weakref
 
 import pytest
 import torch
@@ -284,3 +286,15 @@ def test_refuses(unchecked):
         with pytest.raises(error, match=message):
             call()
     assert not model[0]._forward_hooks
+
+
+def test_nothing_is_kept_alive_by_it():
+    """Hooks on outputs that stay where they are would keep the graph, and with it the model, for ever."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    kept = [weakref.ref(module) for module in model.modules()]
+    signal_propagation(model, torch.randn(5, 3))
+    with pytest.raises(ValueError, match="scalar"):
+        signal_propagation(model, torch.randn(5, 3), objective=lambda output: output)
+    del model
+    gc.collect()
+    assert [ref() for ref in kept] == [None] * 4

@@ -80,8 +80,14 @@ def test_the_switch_and_the_fall_back(wanted, compiler, printed, error, tmp_path
     assert error in done.stderr
 
 
-def test_a_compiler_may_have_arguments(tmp_path, monkeypatch):
+@pytest.fixture
+def quickly_compiled(monkeypatch):
+    """Where it matters only that something is compiled."""
     functions(torch.float32)
+    monkeypatch.setattr(compiled_step, "FLAGS", (*compiled_step.FLAGS, "-O0"))
+
+
+def test_a_compiler_may_have_arguments(quickly_compiled, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     compiled_step._compile(os.environ.get("CC", "cc") + " -DNOTHING")
     assert len(list((tmp_path / "claimwise" / "recurrent").glob("kernels-*.so"))) == 1
@@ -99,8 +105,7 @@ def test_what_cannot_be_loaded_is_not_kept(tmp_path, monkeypatch):
     assert not list(tmp_path.rglob("kernels-*.so"))
 
 
-def test_it_is_compiled_once_into_the_cache(tmp_path, monkeypatch):
-    functions(torch.float32)
+def test_it_is_compiled_once_into_the_cache(quickly_compiled, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     compiler = os.environ.get("CC", "cc")
     compiled_step._compile(compiler)
@@ -111,8 +116,7 @@ def test_it_is_compiled_once_into_the_cache(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("homeless", [True, False])
-def test_without_a_home_it_is_compiled_among_temporary_files(homeless, tmp_path, monkeypatch):
-    functions(torch.float32)
+def test_without_a_home_it_is_compiled_among_temporary_files(homeless, quickly_compiled, tmp_path, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(compiled_step.tempfile, "gettempdir", lambda: str(tmp_path))
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from claimwise.layers.prelu import PReLU
 from claimwise.layers.rectifier_initialisation import WEIGHTED, Scheme, initial_std
@@ -369,10 +370,10 @@ def signal_propagation(
         def keep(gradient: Tensor) -> None:
             call.gradient = gradient.detach().double().square().mean((0, 1) if gradient.ndim > 1 else None).cpu()
 
-        output.register_hook(keep)
+        handles.append(output.register_hook(keep))  # kept, it would keep its node alive, which keeps it
 
     leaves = {name: module for name, module in model.named_modules() if not any(module.children())}
-    handles = []
+    handles: list[RemovableHandle] = []
     try:
         for name, module in leaves.items():
             handles.append(module.register_forward_pre_hook(lambda m, a, name=name: before(name, m, a)))
