@@ -177,10 +177,12 @@ def test_a_single_step_of_a_wide_layer_is_torchs(monkeypatch):
         LSTM(256, 512)(torch.randn(3, 1, 256))
 
 
-def test_several_python_threads_at_once(shared_out):
+@pytest.mark.parametrize("sharing", ["shared_out", "units_shared"])
+def test_several_python_threads_at_once(sharing, request):
+    request.getfixturevalue(sharing)
     torch.manual_seed(0)
     torch.set_num_threads(2)
-    lstm, x = LSTM(7, 20), torch.randn(30, 6, 7)
+    lstm, x = LSTM(7, 40), torch.randn(30, 6, 7)
     expected, found = outcomes(lstm, x), []
     workers = [threading.Thread(target=lambda: found.append(outcomes(lstm, x))) for _ in range(4)]
     for worker in workers:
@@ -190,6 +192,26 @@ def test_several_python_threads_at_once(shared_out):
     assert len(found) == 4
     for made in found:
         assert_same(made, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("variant", LSTM_VARIANTS)
+def test_a_team_of_one_where_units_are_shared(variant, units_shared, monkeypatch):
+    """As inside another parallel region: fewer threads than were asked for."""
+    number = ctypes.CFUNCTYPE(ctypes.c_int)
+    thread, team = number(lambda: 0), number(lambda: 1)
+
+    @ctypes.CFUNCTYPE(None, ctypes.CFUNCTYPE(None, ctypes.c_void_p), ctypes.c_void_p, *[ctypes.c_uint] * 2)
+    def parallel(work, argument, threads, flags):
+        assert threads == 3
+        work(argument)
+
+    addresses = [ctypes.cast(function, ctypes.c_void_p).value for function in (parallel, thread, team)]
+    torch.manual_seed(0)
+    lstm, x = LSTM(3, 40, variant=variant, **DOUBLE), torch.randn(5, 4, 3, **DOUBLE)
+    expected = by_torch(monkeypatch, lstm, x)
+    monkeypatch.setattr(compiled_lstm, "_openmp", lambda: (addresses[0], 0, addresses[1], addresses[2]))
+    torch.set_num_threads(3)
+    assert_same(outcomes(lstm, x), expected, rtol=1e-10, atol=1e-12)
 
 
 def test_a_sequence_gets_the_same_to_the_bit_in_any_batch_and_by_any_thread(shared_out):
@@ -204,9 +226,10 @@ def test_a_sequence_gets_the_same_to_the_bit_in_any_batch_and_by_any_thread(shar
     assert torch.equal(lstm(x)[0], whole)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_only_what_is_wanted_is_computed(threads, shared_out):
+@pytest.mark.parametrize(("threads", "sharing"), [(1, "shared_out"), (2, "shared_out"), (2, "units_shared")])
+def test_only_what_is_wanted_is_computed(threads, sharing, request):
     """Frozen weights and inputs without a gradient, each missing once."""
+    request.getfixturevalue(sharing)
     torch.manual_seed(0)
     torch.set_num_threads(threads)
     lstm, x = LSTM(3, 4, variant="FGR", **DOUBLE), torch.randn(5, 2, 3, **DOUBLE)

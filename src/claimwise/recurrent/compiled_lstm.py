@@ -65,21 +65,23 @@ class _Sweep(ctypes.Structure):
 
 @functools.cache
 def _openmp() -> tuple[int, ...] | None:
-    """Addresses of functions of the OpenMP that torch itself has loaded, if it is one that has them.
+    """Addresses of functions of the OpenMP that torch itself uses, if it is one that has them.
 
     Its threads wait for torch's next operation by spinning: threads of our own would share their processors with them.
+    What the whole process sees comes first, since a library that was loaded before torch's serves torch too.
     """
     names = ("GOMP_parallel", "GOMP_barrier", "omp_get_thread_num", "omp_get_num_threads")
-    with contextlib.suppress(AttributeError, OSError):
-        library = ctypes.CDLL(torch._C.__file__)
-        return tuple(ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0 for name in names)
+    for library in (None, torch._C.__file__):
+        with contextlib.suppress(AttributeError, OSError, TypeError):
+            loaded = ctypes.CDLL(library)
+            return tuple(ctypes.cast(getattr(loaded, name), ctypes.c_void_p).value or 0 for name in names)
     return None
 
 
 def _threads(shape: Shape, rows: PackedRows, inputs: int, width: int) -> tuple[int, bool]:
     """How many threads share the work, and whether they share units rather than sequences."""
     threads = torch.get_num_threads()
-    step = rows.batch * shape.hidden * width
+    step = rows.total // len(rows.sizes) * shape.hidden * width
     by_sequences = min(
         threads, rows.batch // SEQUENCES_OF_A_THREAD, rows.total * (inputs + shape.hidden) * width // WORK_OF_A_THREAD
     )
@@ -94,7 +96,10 @@ def _threads(shape: Shape, rows: PackedRows, inputs: int, width: int) -> tuple[i
 
 
 def pays(shape: Shape, rows: PackedRows, inputs: int, width: int) -> bool:
-    """Whether there are steps enough for packing the weights; a single step of a wide layer is better off without."""
+    """Whether there are steps enough for packing the weights; a single step of a wide layer is better off without.
+
+    It depends on the sizes alone, so that both ways go the same way.
+    """
     return (inputs + shape.hidden) * width <= PACKED_A_STEP * len(rows.sizes)
 
 
@@ -108,6 +113,7 @@ def _call(
     written: dict[str, Tensor | None],
 ) -> None:
     """Runs ``lstm_sweep_forward`` or ``_backward``."""
+    assert width % shape.hidden == 0  # the shares of units are of blocks as wide as the layer
     assert all(tensor is None or tensor.is_contiguous() for tensor in written.values())
     held = {name: None if tensor is None else _as_it_lies(tensor) for name, tensor in read.items()}
     x = held["x"]

@@ -7,9 +7,10 @@ is compiled at first use, into the user's cache, for the processor at hand; wher
 operations do the same to rounding (relative errors of sigmoid and tanh below 1e-6 in float32), slower, the more so the
 smaller the layer.
 
-What is used depends on the machine alone and never changes within a process, so runs on one machine repeat exactly.
-The environment variable ``CLAIMWISE_RECURRENT_STEP`` decides otherwise: ``compiled`` (an error where it cannot be),
-``torch`` (never compile), ``auto`` (the default).
+Whether there is machine code depends on the machine alone and never changes within a process; whether an LSTM uses it,
+on the sizes of the call too. So runs on one machine with one number of threads repeat exactly. The environment variable
+``CLAIMWISE_RECURRENT_STEP`` decides otherwise: ``compiled`` (an error where it cannot be), ``torch`` (never compile),
+``auto`` (the default).
 """
 
 import contextlib
@@ -155,9 +156,9 @@ def recurrent_step() -> Literal["compiled", "torch"]:
     """What computes the steps of LSTM and GRU layers on the CPU of this machine.
 
     ``"compiled"``: machine code, made at first use by the machine's C compiler and kept in the user's cache: all of an
-    LSTM's steps, and of a GRU's steps what is point-wise; ``"torch"``: torch's operations. Both give the same results
-    to rounding. It stays the same while the process lives; the environment variable ``CLAIMWISE_RECURRENT_STEP``
-    (``auto``, ``compiled`` or ``torch``) decides it.
+    LSTM's steps (but for those that :class:`LSTM` names), and of a GRU's steps what is point-wise; ``"torch"``: torch's
+    operations. Both give the same results to rounding. It stays the same while the process lives; the environment
+    variable ``CLAIMWISE_RECURRENT_STEP`` (``auto``, ``compiled`` or ``torch``) decides it.
 
     Raises:
         ValueError: the variable is none of the three.

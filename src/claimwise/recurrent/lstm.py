@@ -80,21 +80,23 @@ class LSTM(Recurrence):
 
     Computation:
         Where there is a C compiler (:func:`recurrent_step`), machine code does all steps on the CPU, forward and
-        backward, products too, but for memory blocks and for so few steps of a wide layer that packing its weights
-        would not pay. Of the threads that torch would use it takes as many as there is work for; they share the
-        sequences (two each at least) or, where recurrent weights are many or sequences few, the units. A sequence's
-        outputs are the same to the bit in any batch and with any number of threads; gradients of weights depend on both
-        to rounding. Elsewhere input products are one product, a step is one product and torch's point-wise operations,
-        and the way back is written by hand too.
+        backward, products too, but for memory blocks and for calls of so few steps of a wide layer (one step from some
+        300 inputs and cells on) that packing its weights would not pay. Of the threads that torch would use it takes as
+        many as there is work for; they share the sequences (two each at least) or, where recurrent weights are many or
+        sequences few, the units. In machine code a sequence's outputs are the same to the bit in any batch and with any
+        number of threads; gradients of weights depend on both to rounding. Elsewhere input products are one product, a
+        step is one product and torch's point-wise operations, and the way back is written by hand too.
         Between forward and backward a layer keeps 6 hidden_size numbers a row (four activations, cell, output; fewer
         where gates are missing) and its input. While it computes it holds a packed copy of its weights and, on the way
-        back, 4 hidden_size numbers for 256 rows (or for the rows of a step, if they are more) and as much again for
-        products of 256 rows; threads that share sequences have these each and, but for the first, a copy of the
-        weights' gradients.
+        back, 4 hidden_size numbers for 256 rows (or for the rows of a step, if they are more), for each thread 256
+        times the larger of input_size and hidden_size, and, where threads share sequences, for each but the first those
+        4 hidden_size numbers again and a copy of the weights' gradients.
         On CUDA, variant NP is cuDNN's kernel, which has no second derivatives. Elsewhere second derivatives, and all
         under ``torch.compile``, autocast and ``torch.func``, go step by step by ordinary operations: the same results,
-        slower. Under autocast only products are in the lower precision. As with torch's own operations, a process that
-        has used several threads must not fork and go on with several in the child.
+        slower. Under autocast only products are in the lower precision.
+        As with torch's own operations, a process that has used several threads must not fork and go on with several in
+        the child; and where other programs keep the processors busy, threads that wait for each other at every step are
+        slower than one: ``torch.set_num_threads(1)``.
 
     Example:
         >>> import torch
