@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -292,3 +293,24 @@ def test_negative_views_are_read_as_what_they_are():
     plain = state.resolve_neg()
     for layer, hx, same in ((LSTM(3, 4), (state, state), (plain, plain)), (GRU(3, 4), state, plain)):
         assert torch.equal(layer(x, hx)[0], layer(x.resolve_neg(), same)[0])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("waits", [True, False])
+def test_threads_do_not_race(waits, tmp_path):
+    """ThreadSanitizer finds nothing; without the barriers it finds races, so it looks."""
+    built = [*shlex.split(os.environ.get("CC") or "cc"), "-O1", "-g", "-std=gnu11", "-pthread", "-fsanitize=thread"]
+    program = tmp_path / "threads"
+    source = Path(__file__).with_name("threads.c")
+    made = subprocess.run(
+        [*built, f"-I{compiled_step.FOLDER}", *([] if waits else ["-DNEVER_WAIT"]), "-o", str(program), str(source)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode and "tsan" in made.stderr:
+        pytest.skip("this compiler has no ThreadSanitizer")
+    assert made.returncode == 0, made.stderr
+    found = subprocess.run([str(program)], capture_output=True, text=True, check=False)
+    assert ("data race" in found.stderr) != waits, found.stderr[:3000]
+    assert (found.returncode == 0) == waits
