@@ -57,7 +57,6 @@ class CompiledStep:
         raise AttributeError(f"kernels.c has no function {name}")
 
     def __init__(self, library: ctypes.CDLL, kind: str) -> None:
-        self.real = ctypes.c_float if kind == "float" else ctypes.c_double
         for name, signature in SIGNATURES.items():
             function = getattr(library, f"{name}_{kind}")
             function.restype = ctypes.c_int if name.startswith("lstm_sweep") else None  # not 0: too little memory

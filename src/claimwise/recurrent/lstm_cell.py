@@ -96,7 +96,7 @@ class LSTMCell:
         self, x: Tensor, rows: PackedRows, states: States, weights: Weights
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         w_ih, w_hh, b_ih, b_hh, w_ph, w_gh = weights
-        y, c = (state.contiguous() for state in states)
+        y, c = states[0], states[1]
         bias = None if b_ih is None else self._inward(b_ih + b_hh)
         if self._compiled(x, rows):
             ys, gates, cs = sweep_forward(
@@ -135,11 +135,12 @@ class LSTMCell:
         needs: tuple[bool, ...],
     ) -> tuple[Tensor | None, ...]:
         w_ih, w_hh, _, _, w_ph, w_gh = weights
-        first_y, first_c = (state.contiguous() for state in states)
+        first_y, first_c = states[0], states[1]
         inputs, recurrent = self._inward(w_ih), self._inward(w_hh)
-        d_ys = None if grads[0] is None else grads[0].contiguous()
-        d_c = torch.zeros_like(first_c) if grads[1] is None else grads[1].clone(memory_format=torch.contiguous_format)
-        d_y = torch.zeros_like(first_y)  # of the output, from the step after
+        d_c = first_c.new_zeros(first_c.shape)
+        if grads[1] is not None:
+            d_c.copy_(grads[1])
+        d_y = first_y.new_zeros(first_y.shape)  # of the output, from the step after
         need_x, need_y, need_c, need_ih, need_hh, need_b_ih, need_b_hh, need_ph, need_gh = needs
         d_x = x.new_empty(x.shape) if need_x else None
         d_ih = inputs.new_zeros(inputs.shape) if need_ih else None
@@ -147,7 +148,7 @@ class LSTMCell:
         d_bias = inputs.new_zeros(len(inputs)) if need_b_ih or need_b_hh else None
         d_ph = w_ph.new_zeros(w_ph.shape) if w_ph is not None and need_ph else None
         d_gh = w_gh.new_zeros(w_gh.shape) if w_gh is not None and need_gh else None
-        given = (x, rows, (first_y, first_c), (inputs, recurrent, None, w_ph, w_gh), kept, (d_ys, d_y, d_c))
+        given = (x, rows, (first_y, first_c), (inputs, recurrent, None, w_ph, w_gh), kept, (grads[0], d_y, d_c))
         if self._compiled(x, rows):
             sweep_backward(self, *given, (d_x, d_ih, d_hh, d_bias, d_ph, d_gh))
         else:
